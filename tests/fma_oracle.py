@@ -286,22 +286,32 @@ class Model:
 
     def operand(self, x: Any, fmt: Any, stream: int, policies: dict[str, Any]) -> tuple[Array, Any]:
         """Return an operand rounded to its format (in float32 where the format fits), and the format."""
-        fmt = lp.format(np.asarray(x).dtype if fmt is None else fmt)
+        fmt = lp.format(np.asarray(x).dtype.newbyteorder("=") if fmt is None else fmt)
         values = self.round(x, fmt, stream=stream, **policies)
         return (values if is_wide(fmt) else values.astype(np.float32)), fmt
 
-    def result(self, r: Array, out_dtype: Any, policies: dict[str, Any]) -> Array:
-        """Return the accumulator as the result's dtype, rounded once."""
-        if out_dtype is None:
+    def operands(self, a: Any, b: Any, dtype: Any, accumulator: str | None, policies: dict[str, Any]) -> Any:
+        """Return both operands rounded, and the accumulator's dtype."""
+        first, second = dtype if isinstance(dtype, tuple) else (dtype, dtype)
+        a, fmt_a = self.operand(a, first, 0, policies)
+        b, fmt_b = self.operand(b, second, 1, policies)
+        wide = accumulator in ("fp64", "float64") if accumulator else is_wide(fmt_a) or is_wide(fmt_b)
+        return a, b, np.float64 if wide else np.float32
+
+    def result(self, r: Array, out_dtype: Any, policies: dict[str, Any], out: Any = None) -> Array:
+        """Return the accumulator as the result's dtype, rounded once, in ``out`` if given."""
+        if out_dtype is not None:
+            fmt = lp.format(out_dtype)
+            values = self.round(r, fmt, stream=2, **policies)
+            r = values.astype(fmt.storage_dtype)
+            if fmt.name == "tf32":
+                r = np.where(np.isnan(values), NAN32, r)
+            elif fmt.nan_code is not None:
+                r = np.where(np.isnan(values), np.array(fmt.nan_code, fmt.code_dtype), bits(r)).view(r.dtype)
+        if out is None:
             return r
-        fmt = lp.format(out_dtype)
-        values = self.round(r, fmt, stream=2, **policies)
-        stored = values.astype(fmt.storage_dtype)
-        if fmt.nan_code is not None and fmt.name != "tf32":
-            stored = np.where(np.isnan(values), np.array(fmt.nan_code, fmt.code_dtype), bits(stored)).view(stored.dtype)
-        elif fmt.name == "tf32":
-            stored = np.where(np.isnan(values), NAN32, stored)
-        return stored
+        out[...] = r
+        return out  # type: ignore[no-any-return]
 
     def matmul(
         self,
@@ -316,10 +326,7 @@ class Model:
         **policies: Any,
     ) -> Array:
         """Return what ``lp.matmul`` must return."""
-        first, second = dtype if isinstance(dtype, tuple) else (dtype, dtype)
-        a, fmt_a = self.operand(a, first, 0, policies)
-        b, fmt_b = self.operand(b, second, 1, policies)
-        wide = accumulator in ("fp64", "float64") if accumulator else is_wide(fmt_a) or is_wide(fmt_b)
+        a, b, accumulator_dtype = self.operands(a, b, dtype, accumulator, policies)
         row, column = a.ndim == 1, b.ndim == 1
         a, b = (a[None, :] if row else a), (b[:, None] if column else b)
         drop = tuple(axis for axis, gone in ((-2, row), (-1, column)) if gone)
@@ -327,29 +334,40 @@ class Model:
             batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
             shape = (*batch, *(() if row else a.shape[-2:-1]), *(() if column else b.shape[-1:]))
             c = np.expand_dims(np.broadcast_to(c, shape), drop)
-        r = self.product(a, b, c, np.float64 if wide else np.float32)
-        r = self.result(np.squeeze(r, drop) if drop else r, out_dtype, policies)
-        if out is None:
-            return r
-        out[...] = r
-        return out  # type: ignore[no-any-return]
+        r = self.product(a, b, c, accumulator_dtype)
+        return self.result(np.squeeze(r, drop) if drop else r, out_dtype, policies, out)
 
-    def vecdot(self, a: Any, b: Any, dtype: Any = None, *, c: Any = None, **keywords: Any) -> Array:
-        """Return what ``lp.vecdot`` must return for deterministic rounding."""
+    def vecdot(
+        self,
+        a: Any,
+        b: Any,
+        dtype: Any = None,
+        *,
+        accumulator: str | None = None,
+        c: Any = None,
+        out_dtype: Any = None,
+        out: Any = None,
+        **policies: Any,
+    ) -> Array:
+        """Return what ``lp.vecdot`` must return."""
+        if np.shape(a)[-1] != np.shape(b)[-1]:
+            raise ValueError(f"{np.shape(a)} and {np.shape(b)} differ in their last axis")
+        a, b, accumulator_dtype = self.operands(a, b, dtype, accumulator, policies)
         a, b = np.broadcast_arrays(a, b)
         c = None if c is None else np.broadcast_to(c, a.shape[:-1])[..., None, None]
-        return self.matmul(a[..., None, :], b[..., :, None], dtype, c=c, **keywords)[..., 0, 0]
+        r = self.product(a[..., None, :], b[..., :, None], c, accumulator_dtype)[..., 0, 0]
+        return self.result(r, out_dtype, policies, out)
 
     def linear(self, x: Any, w: Any, bias: Any = None, dtype: Any = None, **keywords: Any) -> Array:
         """Return what ``lp.linear`` must return: matmul(x, w.T), then + bias in the accumulator's format."""
-        out_dtype = keywords.pop("out_dtype", None)
-        policies = {key: keywords[key] for key in keywords if key not in ("c", "accumulator", "out")}
+        out_dtype, out = keywords.pop("out_dtype", None), keywords.pop("out", None)
+        policies = {key: keywords[key] for key in keywords if key not in ("c", "accumulator")}
         r = self.matmul(x, np.swapaxes(w, -1, -2), dtype, **keywords)
         if bias is not None:
             with np.errstate(all="ignore"):
                 r = r + np.asarray(bias).astype(r.dtype)
             r = np.where(np.isnan(r), NAN64 if r.dtype == np.float64 else NAN32, r)
-        return self.result(r, out_dtype, policies)
+        return self.result(r, out_dtype, policies, out)
 
 
 def is_wide(fmt: Any) -> bool:
