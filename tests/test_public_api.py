@@ -146,7 +146,7 @@ def test_typed() -> None:
     assert (Path(lp.__file__).parent / "py.typed").exists()
 
 
-# ------------------------------------------------------------------------------------------ the check of docstrings can fail
+# ---------------------------------------------------------------------------------- the check of docstrings can fail
 def good(x: int) -> int:
     """Return x.
 
