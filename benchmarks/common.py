@@ -1,0 +1,61 @@
+"""What the benchmarks share: timing in turn, and the sizes of a quick run."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lowprec as lp
+
+# A quick run is for seeing that no benchmark is broken: few parameters, small sizes, numbers that mean nothing.
+QUICK = bool(os.environ.get("LOWPREC_BENCHMARK_QUICK"))
+ELEMENTS = 1 << 16 if QUICK else 1 << 24
+SECONDS = 0.05 if QUICK else 2.0
+ROUNDS = 3 if QUICK else 15
+FLOATS = [fmt.name for fmt in lp.formats() if isinstance(fmt, lp.FloatFormat)]
+MODES = [mode.value for mode in lp.Rounding]
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def some(everything: list[Any], few: list[Any]) -> list[Any]:
+    """Return all parameters, or in a quick run a few of them."""
+    return [each for each in everything if each in few] if QUICK else everything
+
+
+def medians(*calls: Callable[[], Any]) -> list[float]:
+    """Return the median seconds of each call, run in turn so that a slow moment of the machine meets all of them.
+
+    A short call is repeated within a sample until the sample takes a millisecond.
+    """
+    repeats = []
+    for call in calls:
+        call()
+        begin = time.perf_counter()
+        call()
+        repeats.append(max(1, int(1e-3 / max(time.perf_counter() - begin, 1e-7))))
+    samples: list[list[float]] = [[] for _ in calls]
+    begin = time.perf_counter()
+    while len(samples[0]) < ROUNDS or time.perf_counter() - begin < SECONDS:
+        for call, count, taken in zip(calls, repeats, samples, strict=True):
+            start = time.perf_counter()
+            for _ in range(count):
+                call()
+            taken.append((time.perf_counter() - start) / count)
+        if len(samples[0]) >= ROUNDS and time.perf_counter() - begin > 20 * SECONDS:
+            break
+    return [statistics.median(taken) for taken in samples]
+
+
+def fresh(code: str, **variables: str) -> str:
+    """Run code in a fresh interpreter and return the last line that it prints."""
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), **variables}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, timeout=300
+    )
+    return done.stdout.splitlines()[-1]
