@@ -35,6 +35,20 @@ def _powers(rng: np.random.Generator, m: int, k: int, n: int) -> tuple[Array, Ar
     return draw((m, k)), draw((k, n))
 
 
+def _traps(rng: np.random.Generator, m: int, k: int, n: int) -> tuple[Array, Array]:
+    """Leave sums 2**-46 off a tie by products of 48 bits: float64 on the way to float32 rounds twice."""
+    a, b = np.ones(k, np.float32), np.ones(k, np.float32)
+    r = np.float32(0)
+    for i in range(k):
+        if i % 2 == 0:
+            odd = np.float32(1 + 2.0**-23 * (2 * rng.integers(0, 2**22) + 1))
+            a[i], r = odd - r, odd
+        else:  # r -+ ulp / 2 * (1 - 2**-46) rounds to r, and the tie would go to the even neighbour
+            a[i] = 2.0**-24 * (1 + 2.0**-23)
+            b[i] = rng.choice([-1, 1]) * (1 - 2.0**-23)
+    return a * 2.0 ** rng.integers(-9, 9, (m, 1)), b[:, None] * rng.choice([-1.0, 1.0, 8.0], n)
+
+
 def _zeros(rng: np.random.Generator, m: int, k: int, n: int) -> tuple[Array, Array]:
     values = [0.0, -0.0, 1.0, -1.0, 2.0**-75, -(2.0**-75)]
     return rng.choice(values, (m, k)), rng.choice(values, (k, n))
@@ -74,6 +88,7 @@ KINDS: dict[str, Callable[..., tuple[Array, Array]]] = {
     "normal": _normal,
     "cancelling": _cancelling,
     "powers": _powers,
+    "traps": _traps,
     "zeros": _zeros,
     "subnormal": _subnormal,
     "tiny": _tiny,

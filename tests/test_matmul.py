@@ -55,7 +55,10 @@ def check_edges(mm: Matmul, rows: Iterable[int] = ROWS, columns: Iterable[int] =
 def check_operand_rounding(mm: Matmul, fmt: str, source: type = np.float32, **policies: Any) -> None:
     """Products with 1, started at -0, show how each operand was rounded, the sign of zero included."""
     x = without_nan(points_that_matter(fmt, source), fmt)
-    x = x if x.size <= 3000 else np.random.default_rng(5).choice(x, 3000, replace=False)
+    if x.size > 4000:  # the ends of the range, and a sample of what lies between
+        form = lp.format(fmt)
+        ends = (np.abs(x) <= 4 * form.smallest_subnormal) | (np.abs(x) >= 0.99 * form.max) | ~np.isfinite(x)
+        x = np.concatenate([x[ends], np.random.default_rng(5).choice(x, 3000, replace=False)])
     one, zero = np.ones((1, 1), np.float32), np.float32(-0.0)
     agree(mm, x[:, None], one, (fmt, "fp32"), c=zero, **policies)
     agree(mm, one, x[None, :], ("fp32", fmt), c=zero, **policies)
@@ -132,6 +135,8 @@ def check_fp32_of_wide_operands(mm: Matmul) -> None:
     b[4:] = a.ravel()[:20].reshape(5, 4)
     agree(mm, a, b, accumulator="fp32")
     agree(mm, a * 1e30, b * 1e10, "fp64", accumulator="fp32", c=np.float32(1.0))
+    trap = np.float64([[1 + 2.0**-23, 2.0**-24 * (1 - 2.0**-53)]])  # float64 would see a tie
+    agree(mm, trap, np.ones((2, 3)), accumulator="fp32")
 
 
 def check_mixed_pairs(mm: Matmul, names: Iterable[str] = NAMES) -> None:
