@@ -489,6 +489,11 @@ def formats() -> tuple[Format, ...]:
     return _TABLE
 
 
+def stored_format(dtype: np.dtype[Any]) -> Format | None:
+    """Return the format that a NumPy or ml_dtypes dtype stores (float32 stores float32, not tf32), or None."""
+    return _BY_DTYPE.get(dtype)
+
+
 def format(fmt: Any, /) -> Format:  # noqa: A001 - the contract's name
     """Return the format that a name, dtype or format stands for.
 
@@ -524,7 +529,7 @@ def format(fmt: Any, /) -> Format:  # noqa: A001 - the contract's name
         return _named(fmt)
     if isinstance(fmt, (np.dtype, type)):
         try:
-            found = _BY_DTYPE.get(np.dtype(fmt))
+            found = stored_format(np.dtype(fmt))
         except TypeError:
             found = None
         if found is not None:

@@ -1,0 +1,231 @@
+"""Products of prepared operands: chooses blocking and threads, builds the kernels' jobs, and runs them."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from lowprec import _threads
+from lowprec._checks import Array
+from lowprec._plan import Kernels, Plan, Side, address, kernels
+from lowprec.codec import round_to
+from lowprec.kernels import gemm, mixed, rows
+from lowprec.kernels.gemm import Job
+
+_PACKED_BYTES = 1 << 25  # room for packed B at most
+_ALONE = 6_000_000  # multiply-adds up to which the calling thread works alone
+_SMALL = 4_000_000  # multiply-adds up to which the products of a batch are shared out whole
+_K_BLOCK = 256
+_PANELS = 4
+_ROWS_AT_ONCE = 1 << 22  # elements of an operand of `sum_rows` at a time
+_CANONICAL = {4: np.float32(np.nan), 8: np.float64(np.nan)}
+
+
+def multiply(a: Array, b: Array, out: Array, plan: Plan, start: Array | None) -> None:
+    """Write the product of stacks of matrices, as the plan's packers see them, to a C-contiguous array of sums."""
+    k = a.shape[-1]
+    if out.size == 0:
+        return
+    if start is not None and not (start is out):
+        out[...] = start
+    if k == 0:
+        if start is None:
+            out[...] = 0
+        else:
+            out[np.isnan(out)] = np.nan
+        return
+    if plan.mixed:
+        _multiply_mixed(a, b, out, plan, start is None)
+        return
+    chosen = kernels(plan.a.kind, plan.b.kind, plan.dtype.itemsize)
+    if out.ndim == 2:
+        _multiply_one(a, b, out, plan, chosen, start is None)
+        return
+    if b.ndim == 2 and a.flags.c_contiguous:  # one matrix for all: the batch is rows
+        _multiply_one(a.reshape(-1, k), b, out.reshape(-1, out.shape[-1]), plan, chosen, start is None)
+        return
+    batch = out.shape[:-2]
+    a = np.broadcast_to(a, (*batch, *a.shape[-2:]))
+    b = np.broadcast_to(b, (*batch, *b.shape[-2:]))
+    if math.prod(out.shape[-2:]) * k <= _SMALL:
+        _multiply_many(a, b, out, plan, chosen, start is None)
+        return
+    for index in np.ndindex(batch):
+        _multiply_one(a[index], b[index], out[index], plan, chosen, start is None)
+
+
+def _up(number: int, unit: int) -> int:
+    """Round up to a multiple."""
+    return -(-number // unit) * unit
+
+
+@lru_cache(maxsize=512)
+def _blocking(m: int, n: int, k: int, workers: int, chosen: Kernels, item: int) -> tuple[int, int, int, int]:
+    """Return columns and k of a chunk whose packed B fits its room, rows of a piece, and bytes of packed B."""
+    shape = chosen.shape
+    count = min(k, _K_BLOCK * 32)
+    columns = min(n, max(1, _PACKED_BYTES // (count * item * shape.columns)) * shape.columns)
+    if columns >= n:
+        fits = max(1, _PACKED_BYTES // (_K_BLOCK * item * _up(n, shape.lanes))) * _K_BLOCK
+        count = min(k, max(count, fits))
+    tall = min(m, 128) if workers == 1 else min(128, -(-m // (4 * workers)))
+    return columns, count, _up(max(1, tall), shape.rows), count * _up(columns, shape.lanes) * item
+
+
+def _numbers(side: Side, start: int, row_step: int, k_step: int) -> tuple[int, ...]:
+    """Return the fields of an `Operand`; steps in elements."""
+    return (start, row_step, k_step, *side.numbers)
+
+
+def _multiply_one(a: Array, b: Array, out: Array, plan: Plan, chosen: Kernels, fresh: bool) -> None:
+    """Write one product, all threads on it if it is large."""
+    (m, k), n, item = a.shape, b.shape[1], plan.dtype.itemsize
+    workers = 1 if m * n * k <= _ALONE else _threads.get_num_threads()
+    columns, count, tall, packed_bytes = _blocking(m, n, k, workers, chosen, item)
+    packed = np.empty(packed_bytes + 64, np.uint8)
+    room = (address(packed) + 63) // 64 * 64
+    size_a, size_b = a.itemsize, b.itemsize
+    (a_row, a_k), (b_k, b_row) = a.strides, b.strides
+    at_a, at_b, at_c = address(a), address(b), address(out)
+    shape, c_row = chosen.shape, out.strides[0]
+    for first in range(0, n, columns):
+        for begin in range(0, k, count):
+            job = Job(
+                tile=chosen.tile,
+                pack_a=chosen.pack_a,
+                pack_b=chosen.pack_b,
+                a=0,
+                b=0,
+                c=at_c + first * item,
+                packed_b=room,
+                row_bytes=c_row,
+                m=m,
+                n=min(columns, n - first),
+                k=min(count, k - begin),
+                from_zero=int(fresh and begin == 0),
+                final=int(begin + count >= k),
+                tile_rows=shape.rows,
+                lanes=shape.lanes,
+                tile_vectors=shape.vectors,
+                item=item,
+                k_block=_K_BLOCK,
+                row_block=tall,
+                panel_block=_PANELS,
+            )
+            left = _numbers(plan.a, at_a + begin * a_k, a_row // size_a, a_k // size_a)
+            right = _numbers(plan.b, at_b + begin * b_k + first * b_row, b_row // size_b, b_k // size_b)
+            numbers = np.array((*job, 0, 0, 0, *left, *right), np.int64)
+            numbers[gemm.A] = address(numbers) + 8 * (len(job) + gemm.COUNTERS)
+            numbers[gemm.B] = numbers[gemm.A] + 8 * len(left)
+            if workers == 1:
+                gemm.gemm(numbers)
+            else:
+                _threads.share(lambda numbers=numbers: gemm.gemm(numbers), workers)  # type: ignore[misc]
+
+
+def _multiply_many(a: Array, b: Array, out: Array, plan: Plan, chosen: Kernels, fresh: bool) -> None:
+    """Write the products of a batch of small matrices, each done by one thread."""
+    (m, k), n, item = a.shape[-2:], b.shape[-1], plan.dtype.itemsize
+    count = math.prod(out.shape[:-2])
+    shape = chosen.shape
+    a_k, b_k, b_row = a.strides[-1], b.strides[-2], b.strides[-1]
+    job = np.array(
+        Job(
+            chosen.tile, chosen.pack_a, chosen.pack_b, 0, 0, 0, 0, out.strides[-2], m, n, k, int(fresh), 1,
+            shape.rows, shape.lanes, shape.vectors, item, _K_BLOCK, _up(min(m, 128), shape.rows), _PANELS,
+        ),
+        np.int64,
+    )  # fmt: skip
+    left = np.array(_numbers(plan.a, address(a), a.strides[-2] // a.itemsize, a_k // a.itemsize), np.int64)
+    right = np.array(_numbers(plan.b, address(b), b_row // b.itemsize, b_k // b.itemsize), np.int64)
+    operands = np.empty((2, count, len(left)), np.int64)
+    operands[0], operands[1] = left, right
+    operands[0, :, 0] += _offsets(a)
+    operands[1, :, 0] += _offsets(b)
+    jobs = np.tile(job, (count, 1))
+    jobs[:, gemm.A] = address(operands) + np.arange(count) * operands.strides[1]
+    jobs[:, gemm.B] = jobs[:, gemm.A] + operands.strides[0]
+    jobs[:, gemm.C] = address(out) + _offsets(out)
+    claimed = np.zeros(1, np.int64)
+    size = k * _up(n, shape.lanes) * item
+    workers = 1 if count * m * n * k <= _ALONE else min(count, _threads.get_num_threads())
+    _threads.share(lambda: gemm.gemm_many(jobs, claimed, size), workers)
+
+
+def _offsets(x: Array) -> Array:
+    """Return the byte offset of every matrix of a stack, in C order."""
+    total = np.zeros((), np.int64)
+    for length, step in zip(x.shape[:-2], x.strides[:-2], strict=True):
+        total = np.add.outer(total, np.arange(length) * step)
+    return total.reshape(-1)
+
+
+def _whole(x: Array, side: Side, plan: Plan) -> Array:
+    """Return an operand as rounded float64 values."""
+    view: Any = {"float64": np.float64, "float32": np.float32, "wide": np.float32}.get(side.kind)
+    if view is None:
+        x = x.view(side.own.storage_dtype) if side.own is not None else x
+    else:
+        x = x.view(view)
+    modes = plan.modes
+    # A stochastic operand has been rounded before; toward zero leaves it as it is.
+    rounding = "toward_zero" if str(modes.rounding) == "stochastic" else modes.rounding
+    values = round_to(x, side.fmt, rounding=rounding, overflow=_policy(side, plan), subnormals=modes.subnormals)
+    return np.ascontiguousarray(values, np.float64)
+
+
+def _policy(side: Side, plan: Plan) -> Any:
+    """Return the overflow policy of an operand."""
+    del side
+    return plan.modes.overflow
+
+
+def _multiply_mixed(a: Array, b: Array, out: Array, plan: Plan, fresh: bool) -> None:
+    """Write products of float64 operands summed in binary32."""
+    if fresh:
+        out[...] = 0
+    batch = out.shape[:-2]
+    a = np.broadcast_to(a, (*batch, *a.shape[-2:]))
+    b = np.broadcast_to(b, (*batch, *b.shape[-2:]))
+    for index in np.ndindex(batch):
+        x, y, z = _whole(a[index], plan.a, plan), _whole(b[index].T, plan.b, plan), out[index]
+        pieces = _threads.Pieces(-(-z.shape[0] // 8))
+
+        def task(x: Array = x, y: Array = y, z: Array = z, pieces: _threads.Pieces = pieces) -> None:
+            for piece in pieces:
+                mixed.dot_rows(x, y, z, 8 * piece, min(z.shape[0], 8 * piece + 8))
+
+        _threads.share(task, min(_threads.get_num_threads(), max(1, z.size * x.shape[1] // 100_000)))
+
+
+def sum_rows(a: Array, b: Array, shape: tuple[int, ...], plan: Plan, start: Array | None) -> Array:
+    """Return the sums of products along the last axis, leading axes broadcast to ``shape``."""
+    total = np.zeros(shape, plan.dtype)
+    if start is not None:
+        total[...] = start
+    length = a.shape[-1]
+    if length == 0:
+        total[np.isnan(total)] = np.nan
+        return total
+    dtype = np.dtype(np.float64) if plan.mixed else plan.dtype
+    kernel = rows.vecdot_mixed if plan.mixed else rows.vecdot_rows
+    sides = [
+        np.broadcast_to(_whole(x, side, plan).astype(dtype, copy=False), (*shape, length))
+        for x, side in ((a, plan.a), (b, plan.b))
+    ]
+    flat = total.reshape(-1)
+    step = max(16, _ROWS_AT_ONCE // length // 16 * 16)
+    pieces = _threads.Pieces(-(-flat.size // step))
+
+    def task() -> None:
+        for piece in pieces:
+            part = slice(piece * step, min(flat.size, (piece + 1) * step))
+            where = np.unravel_index(np.arange(part.start, part.stop), shape)
+            x, y = (np.ascontiguousarray(side[where]).reshape(-1, length) for side in sides)
+            kernel(x, y, flat[part], _CANONICAL[plan.dtype.itemsize])
+
+    _threads.share(task, min(_threads.get_num_threads(), -(-flat.size // step)))
+    return total.reshape(shape)

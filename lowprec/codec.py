@@ -1,0 +1,646 @@
+"""encode, decode, round_to, cast, pack, unpack: between numbers and the codes of a format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lowprec import _checks, _threads, reference
+from lowprec._checks import Array, Modes, Source
+from lowprec.formats import FloatFormat, Format, IntFormat
+from lowprec.kernels import codec as kernels
+from lowprec.kernels.rounding import Decoding, Rule
+from lowprec.rounding import Overflow, Rounding, Subnormals
+
+_CHUNK = 1 << 18
+_MANTISSA = {32: 23, 64: 52}
+_BIAS = {32: 127, 64: 1023}
+
+
+def _bits(value: float, width: int) -> int:
+    """Return the bits of a value in binary32 or binary64."""
+    return int(np.array(value, f"f{width // 8}").view(f"u{width // 8}"))
+
+
+def rule_width(fmt: Format) -> int:
+    """Return the narrowest source, 32 or 64 bits, in whose words the format can be rounded to."""
+    if isinstance(fmt, IntFormat):
+        return 32 if fmt.bits <= 24 else 64
+    return 32 if fmt.mantissa_bits <= 23 and fmt.emin >= -126 and fmt.emax <= 127 else 64
+
+
+@lru_cache(maxsize=1024)
+def make_rule(fmt: Format, width: int, modes: Modes, codes: bool) -> Array:
+    """Return the `Rule` of rounding sources of ``width`` bits to codes, or to values of the same width.
+
+    The array is made once and shared: kernels only read it.
+    """
+    policy = _checks.policy(fmt, modes.overflow)
+    integer = isinstance(fmt, IntFormat)
+    mantissa = _MANTISSA[width] if integer else fmt.mantissa_bits
+    emin = _BIAS[width] + (_MANTISSA[width] if integer else fmt.emin)
+    smallest = 1 << fmt.mantissa_bits if codes else _bits(fmt.smallest_normal, width)
+    flush_in = _bits(fmt.smallest_normal, width) if modes.subnormals is Subnormals.FLUSH_INPUTS else 0
+    flush_out = smallest if modes.subnormals is Subnormals.FLUSH else 0
+    if not fmt.has_subnormals:
+        flush_in = flush_out = 0
+    ones, rounding = (1 << width) - 1, modes.rounding
+    half, odd, up, down = {
+        Rounding.NEAREST_EVEN: (ones, 1, ones, ones),
+        Rounding.NEAREST_AWAY: (ones, 0, 0, 0),
+        Rounding.TOWARD_ZERO: (0, 0, 0, 0),
+        Rounding.TOWARD_POSITIVE: (0, 0, ones, 0),
+        Rounding.TOWARD_NEGATIVE: (0, 0, 0, ones),
+        Rounding.TO_ODD: (0, 1, ones, ones),
+        Rounding.STOCHASTIC: (0, 0, 0, 0),
+    }[rounding]
+
+    def result(value: float) -> int:
+        """Return an end of the range, an infinity, or NaN as the kernel writes it."""
+        if not codes:
+            return _bits(value, width)
+        if np.isnan(value):
+            return fmt.nan_code or 0
+        if isinstance(fmt, IntFormat):
+            return int(value) & ((1 << fmt.bits) - 1)
+        magnitude = fmt.inf_code if np.isinf(value) else 0 if value == fmt.min and not fmt.is_signed else fmt.max_code
+        return (magnitude or 0) | (1 << (fmt.bits - 1) if value < 0 else 0)
+
+    high = {Overflow.INF: np.inf, Overflow.NAN: np.nan, Overflow.SATURATE: fmt.max}[policy]
+    low = {Overflow.INF: -np.inf, Overflow.NAN: np.nan, Overflow.SATURATE: fmt.min}[policy]
+    if not fmt.is_signed:
+        low = np.nan if fmt.has_nan and policy is not Overflow.SATURATE else fmt.min
+    cut = rounding in (Rounding.TOWARD_ZERO, Rounding.TO_ODD)
+    over = fmt.max if cut or rounding is Rounding.TOWARD_NEGATIVE else high
+    under = fmt.min if (cut or rounding is Rounding.TOWARD_POSITIVE) and fmt.is_signed else low
+    floor = 0 if fmt.has_zero else (1 << fmt.mantissa_bits) if codes else _bits(fmt.min, width)
+    if codes:
+        most, least = fmt.max_code + floor, (fmt.max_code + int(integer)) * int(fmt.is_signed)
+    else:
+        most, least = _bits(fmt.max, width), _bits(abs(fmt.min), width) if fmt.is_signed else 0
+    rule = Rule(
+        mantissa=mantissa,
+        drop=_MANTISSA[width] - mantissa,
+        emin=emin,
+        half=half,
+        odd=odd,
+        up=up,
+        down=down,
+        flush_in=flush_in,
+        flush_out=flush_out,
+        tiny=_bits(fmt.smallest_subnormal, width),
+        floor=floor,
+        most=most,
+        least=least,
+        over=result(over),
+        under=result(under),
+        inf=result(high),
+        minus_inf=result(low),
+        nan=result(np.nan),
+        zero=0 if fmt.has_zero else result(low),
+        sign=1 << (width - 1) if fmt.has_negative_zero else 0,
+        negate=(1 << fmt.bits) - 1 if codes and integer else 0,
+        sign_code=1 << (fmt.bits - 1) if codes and fmt.is_signed and not integer else 0,
+    )
+    return np.array(rule, np.uint32 if width == 32 else np.uint64)
+
+
+@lru_cache(maxsize=256)
+def make_decoding(fmt: FloatFormat, width: int) -> Array:
+    """Return the `Decoding` of a format's codes to values of ``width`` bits."""
+    mantissa, bias, none = _MANTISSA[width], _BIAS[width], (1 << width) - 1
+    gradual = fmt.has_zero and fmt.emin > 1 - bias
+    decoding = Decoding(
+        magnitude=(1 << fmt.magnitude_bits) - 1,
+        shift=mantissa - fmt.mantissa_bits,
+        rebias=(bias - fmt.bias) << mantissa,
+        hidden=1 << fmt.mantissa_bits if gradual else 0,
+        scale=((fmt.emin - fmt.mantissa_bits) << mantissa) & none,
+        zero=0 if fmt.has_zero else _bits(fmt.min, width),
+        inf=none if fmt.inf_code is None else fmt.inf_code,
+        infinity=_bits(np.inf, width),
+        last=fmt.max_code + int(fmt.has_inf),
+        nan=_bits(np.nan, width),
+        nan_code=none if fmt.nan != "negative_zero" or fmt.nan_code is None else fmt.nan_code,
+        sign=width - 1,
+    )
+    return np.array(decoding, np.uint32 if width == 32 else np.uint64)
+
+
+def decode_width(fmt: FloatFormat) -> int | None:
+    """Return 32 if float32 holds every value and `decode_word` can make it in 32 bits, 64 if only it can, or None."""
+    if not fits(fmt, np.dtype(np.float32)):
+        return None
+    normal = fmt.has_zero and (fmt.emin == -126 or fmt.emin - fmt.mantissa_bits >= -126)
+    return 32 if normal or (fmt.mantissa_bits == 0 and fmt.bias == 127) else 64
+
+
+def fits(fmt: Format, dtype: np.dtype[Any]) -> bool:
+    """Say whether a float dtype holds every value of the format."""
+    mantissa, smallest, largest = {
+        2: (10, 2.0**-24, 65504.0),
+        4: (23, 2.0**-149, float(np.finfo(np.float32).max)),
+        8: (52, 2.0**-1074, np.inf),
+    }[dtype.itemsize]
+    last = fmt.smallest_subnormal if fmt.has_zero else fmt.min * fmt.eps
+    if isinstance(fmt, IntFormat):
+        return fmt.bits <= mantissa + 1
+    return fmt.mantissa_bits <= mantissa and last >= smallest and fmt.max <= largest
+
+
+def _each_chunk(work: Callable[[slice, int], object], size: int) -> None:
+    """Call ``work(slice, start)`` for every chunk of a long array, on all threads."""
+    count = -(-size // _CHUNK)
+    if count <= 1:
+        work(slice(0, size), 0)
+        return
+    pieces = _threads.Pieces(count)
+
+    def task() -> None:
+        for piece in pieces:
+            work(slice(piece * _CHUNK, min(size, (piece + 1) * _CHUNK)), piece * _CHUNK)
+
+    _threads.share(task, min(count, _threads.get_num_threads()))
+
+
+def _refuse_nan(values: Array, fmt: Format, name: str) -> None:
+    """Raise if there is a NaN for a format without one."""
+    found: list[bool] = []
+    flat = values.reshape(-1)
+    _each_chunk(lambda part, _: found.append(bool(kernels.any_nan(flat[part]))), flat.size)
+    if any(found):
+        msg = f"`{name}` must hold no NaN for `{fmt}`, which has none; replace it first, for example by np.nan_to_num."
+        raise ValueError(msg)
+
+
+def _words(values: Array) -> Array:
+    """View floats as their bits."""
+    return values.view(np.uint32 if values.dtype.itemsize == 4 else np.uint64)
+
+
+def _too_fine(src: Source, fmt: Format, modes: Modes) -> bool:
+    """Say whether sources rounded to odd would not be enough, so that the reference has to do it."""
+    if src.exact is None:
+        return False
+    extra = modes.random_bits if modes.rounding is Rounding.STOCHASTIC else 2
+    return not isinstance(fmt, IntFormat) and fmt.precision + extra > 53
+
+
+def _by_reference(src: Source, fmt: Format, modes: Modes, seed: int, function: Callable[..., Any]) -> list[Any]:
+    """Round element by element with the specification."""
+    assert_exact = src.exact if src.exact is not None else src.values
+    stochastic = modes.rounding is Rounding.STOCHASTIC
+    return [
+        function(
+            _checks.exactly(value),
+            fmt,
+            rounding=modes.rounding,
+            overflow=modes.overflow,
+            subnormals=modes.subnormals,
+            word=reference.random_word(seed, index) if stochastic else None,
+            random_bits=modes.random_bits,
+        )
+        for index, value in enumerate(assert_exact.flat)
+    ]
+
+
+def round_into(
+    values: Array, out: Array, fmt: Format, modes: Modes, seed: int, *, codes: bool, stream: int = 0
+) -> None:
+    """Round contiguous float32 or float64 numbers into a contiguous array of codes, or of values of the same dtype."""
+    flat, target = values.reshape(-1), out.reshape(-1)
+    width = 64 if flat.dtype == np.float64 else rule_width(fmt)
+    if modes.rounding is Rounding.STOCHASTIC:
+        rule = make_rule(fmt, 64, modes, codes)
+        drawn = kernels.encode_stochastic if codes else kernels.round_stochastic
+        key, bits = np.uint64(seed), np.uint64(modes.random_bits)
+
+        def work(part: slice, start: int) -> None:
+            drawn(flat[part], target[part], rule, key, np.uint64(start), np.uint64(stream), bits)
+
+        _each_chunk(work, flat.size)
+        return
+    rule = make_rule(fmt, width, modes, codes)
+    if width == 64 and flat.dtype == np.float32:
+        wide = kernels.encode_wide if codes else kernels.round_wide
+        _each_chunk(lambda part, _: wide(flat[part], target[part], rule), flat.size)
+        return
+    words = _words(flat)
+    target = target if codes else _words(target)
+    if not codes and words.ctypes.data == target.ctypes.data:
+        _each_chunk(lambda part, _: kernels.round_in_place(target[part], rule), words.size)
+    else:
+        kernel = kernels.encode_array if codes else kernels.round_array
+        _each_chunk(lambda part, _: kernel(words[part], target[part], rule), words.size)
+
+
+def _same_place(x: Array, out: Array) -> bool:
+    """Say whether two arrays are the same elements in the same order."""
+    return x.ctypes.data == out.ctypes.data and x.strides == out.strides and x.shape == out.shape
+
+
+def encode(
+    x: ArrayLike,
+    fmt: Any,
+    *,
+    rounding: str = "nearest_even",
+    overflow: str | None = None,
+    subnormals: str = "keep",
+    rng: Any = None,
+    random_bits: int = 32,
+) -> Any:
+    """Round numbers to a format and return their codes.
+
+    Every source rounds once: float64, extended, integer and Python-int sources too.
+
+    Parameters
+    ----------
+    x : array_like
+        Real numbers of any shape, strides and byte order: float16, float32, float64 or longer, integers, booleans,
+        ml_dtypes types, Python ints of any size.
+    fmt : str, FloatFormat, IntFormat or dtype
+        The format.
+    rounding : str or Rounding
+        `Rounding` defines the seven modes.
+    overflow : str or Overflow, optional
+        ``"inf"``, ``"nan"`` or ``"saturate"``; by default the first of these that the format can express.
+    subnormals : str or Subnormals
+        ``"keep"``, ``"flush"`` (results) or ``"flush_inputs"``.
+    rng : int or numpy.random.Generator, optional
+        Seed of stochastic rounding, needed there: the result depends on seed and element index only. A generator
+        gives one seed.
+    random_bits : int
+        How many random bits stochastic rounding compares with, 1 to 32.
+
+    Returns
+    -------
+    ndarray of uint8, uint16, uint32 or uint64
+        Codes in the low bits, with the shape of `x`; a scalar for a 0-d source.
+
+    Raises
+    ------
+    TypeError
+        If `x` holds no real numbers, or an argument is of the wrong kind.
+    ValueError
+        If a name is unknown, the format cannot express `overflow`, `x` holds NaN and the format has none, or `rng` is
+        missing for stochastic rounding.
+
+    Notes
+    -----
+    NaN becomes the canonical NaN, ``fmt.nan_code``: sign and payload are dropped. Formats without -0 give +0.
+    A negative number that an unsigned format cannot hold becomes NaN, or its smallest value under ``"saturate"``.
+
+    References
+    ----------
+    IEEE 754-2019, clauses 4.3 and 7.4; OCP OFP8 specification 1.0, section 5.2.
+
+    Examples
+    --------
+    >>> import lowprec as lp
+    >>> lp.encode([1.0, 448.0, 1000.0], "e4m3fn")
+    array([ 56, 126, 127], dtype=uint8)
+    >>> lp.encode(1000.0, "e4m3fn", overflow="saturate")
+    np.uint8(126)
+    """
+    form = _checks.fmt_of(fmt, "fmt")
+    how = _checks.modes(rounding, overflow, subnormals, random_bits)
+    _checks.policy(form, how.overflow)
+    seed = _checks.seed(rng, how.rounding)
+    src = _checks.source(x, "x")
+    if not form.has_nan:
+        _refuse_nan(np.ascontiguousarray(src.values), form, "x")
+    out = np.empty(src.values.shape, form.code_dtype)
+    if _too_fine(src, form, how):
+        out[...] = np.array(_by_reference(src, form, how, seed, reference.encode), form.code_dtype).reshape(out.shape)
+    else:
+        round_into(np.ascontiguousarray(src.values), out, form, how, seed, codes=True)
+    return out[()]
+
+
+def round_to(
+    x: ArrayLike,
+    fmt: Any,
+    *,
+    rounding: str = "nearest_even",
+    overflow: str | None = None,
+    subnormals: str = "keep",
+    rng: Any = None,
+    random_bits: int = 32,
+    out: Array | None = None,
+) -> Any:
+    """Round numbers to a format and return the values (fake quantisation).
+
+    Equal to ``decode(encode(x, ...))``, in one pass.
+
+    Parameters
+    ----------
+    x, fmt, rounding, overflow, subnormals, rng, random_bits
+        As in `encode`.
+    out : ndarray, optional
+        Where to put the result, of the result's shape and dtype; may be `x` itself.
+
+    Returns
+    -------
+    ndarray of float
+        In the float dtype of `x` if that holds every value of the format or every number that can come out, else in
+        float32, else in float64; float64 for integer sources. A scalar for a 0-d source.
+
+    Raises
+    ------
+    TypeError
+        If `x` holds no real numbers, `out` has another dtype, or an argument is of the wrong kind.
+    ValueError
+        As `encode`; or if `out` has another shape or is read-only. `out` is then untouched.
+
+    Notes
+    -----
+    NaN results are the canonical quiet NaN. See `encode` for the rest.
+
+    Examples
+    --------
+    >>> import lowprec as lp
+    >>> lp.round_to([0.1, 3.14159], "bf16")
+    array([0.10009766, 3.140625  ])
+    >>> lp.round_to(0.1, "bf16", rounding="toward_zero")
+    np.float64(0.099609375)
+    """
+    form = _checks.fmt_of(fmt, "fmt")
+    how = _checks.modes(rounding, overflow, subnormals, random_bits)
+    _checks.policy(form, how.overflow)
+    seed = _checks.seed(rng, how.rounding)
+    src = _checks.source(x, "x")
+    values = src.values
+    dtype = _result_dtype(src, form)
+    result = None if out is None else _checks.writable(out, values.shape, dtype)
+    if not form.has_nan:
+        _refuse_nan(np.ascontiguousarray(values), form, "x")
+    if values.dtype == np.float32 and dtype == np.float64:
+        values = values.astype(np.float64)
+    target = result
+    if target is None or not target.flags.c_contiguous or not target.dtype.isnative or target.dtype != values.dtype:
+        target = np.empty(values.shape, values.dtype)
+    elif np.may_share_memory(target, values) and not _same_place(target, values):
+        values = values.copy()
+    if _too_fine(src, form, how):
+        target[...] = np.array(_by_reference(src, form, how, seed, reference.round_to), dtype).reshape(values.shape)
+    else:
+        round_into(np.ascontiguousarray(values), target, form, how, seed, codes=False)
+    if result is None:
+        return target.astype(dtype, copy=False)[()]
+    if result is not target:
+        result[...] = target
+    return result
+
+
+def _result_dtype(src: Source, fmt: Format) -> np.dtype[Any]:
+    """Return the dtype that `round_to` answers in."""
+    if src.dtype is None:
+        return np.dtype(np.float64)
+    if src.dtype.kind != "f":  # ml_dtypes
+        return np.dtype(np.float32) if fits(fmt, np.dtype(np.float32)) else np.dtype(np.float64)
+    wider = [np.dtype(f"f{size}") for size in (2, 4, 8) if size >= src.dtype.itemsize]
+    # A format at least as fine and wide as the source's own changes nothing, so the source's dtype holds the result.
+    own = {2: (5, 10), 4: (8, 23), 8: (11, 52)}[src.dtype.itemsize]
+    if isinstance(fmt, FloatFormat) and fmt.mantissa_bits >= own[1] and fmt.emax >= 2 ** (own[0] - 1) - 1:
+        if fmt.emin <= 2 - 2 ** (own[0] - 1) and fmt.is_signed and fmt.has_inf and fmt.has_nan:
+            return wider[0]
+    return next((dtype for dtype in wider if fits(fmt, dtype)), np.dtype(np.float64))
+
+
+def decode(codes: ArrayLike, fmt: Any, *, dtype: Any = np.float32) -> Any:
+    """Return the values of codes. Exact.
+
+    Parameters
+    ----------
+    codes : array_like of unsigned integers
+        Codes in the low bits, of any shape. Bits above the format's width must be 0.
+    fmt : str, FloatFormat, IntFormat or dtype
+        The format.
+    dtype : dtype
+        float32 or float64.
+
+    Returns
+    -------
+    ndarray of float32 or float64
+        With the shape of `codes`; a scalar for a 0-d source. Every NaN code gives the canonical quiet NaN.
+
+    Raises
+    ------
+    TypeError
+        If `codes` is not an integer array, or `dtype` is another.
+    ValueError
+        If a code is out of range, or `dtype` cannot hold every value of the format.
+
+    Examples
+    --------
+    >>> import lowprec as lp
+    >>> lp.decode([56, 126, 127], "e4m3fn")
+    array([  1., 448.,  nan], dtype=float32)
+    """
+    form = _checks.fmt_of(fmt, "fmt")
+    target = np.dtype(dtype)
+    if target not in (np.dtype(np.float32), np.dtype(np.float64)):
+        msg = f"`dtype` must be float32 or float64, got {target}; convert the result with astype."
+        raise TypeError(msg)
+    if not fits(form, target):
+        msg = f"`dtype` must hold every value of `{form}`, got {target}; pass dtype=np.float64."
+        raise ValueError(msg)
+    array = np.ascontiguousarray(_checked_codes(codes, form))
+    out = np.empty(array.shape, target)
+    flat, result = array.reshape(-1), out.reshape(-1)
+    if isinstance(form, IntFormat):
+        sign = 1 << (form.bits - 1) if form.is_signed else 1 << form.bits
+        _each_chunk(
+            lambda part, _: kernels.decode_integer(flat[part], result[part], sign, 1 << form.bits),
+            flat.size,
+        )
+    elif target.itemsize == 4 and decode_width(form) == 32:
+        decoding = make_decoding(form, 32)
+        words = result.view(np.uint32)
+        _each_chunk(lambda part, _: kernels.decode_32(flat[part], words[part], decoding), flat.size)
+    else:
+        wide = np.empty(flat.shape, np.float64) if target.itemsize == 4 else result
+        decoding = make_decoding(form, 64)
+        words = wide.view(np.uint64)
+        _each_chunk(lambda part, _: kernels.decode_64(flat[part], words[part], decoding), flat.size)
+        if wide is not result:
+            result[...] = wide
+    return out[()]
+
+
+def _checked_codes(codes: ArrayLike, fmt: Format) -> Array:
+    """Return codes in the format's code dtype, or raise."""
+    array = np.asarray(codes)
+    if array.dtype.kind not in "iu" and not (array.size == 0 and array.dtype.kind == "f"):
+        msg = (
+            f"`codes` must be unsigned integers, got dtype {array.dtype}; view a storage array with "
+            f".view(np.{fmt.code_dtype}), or encode values first."
+        )
+        raise TypeError(msg)
+    if array.size and array.dtype.itemsize * 8 > fmt.bits - int(array.dtype.kind == "i"):
+        low, high = int(array.min()), int(array.max())
+        if low < 0 or high >> fmt.bits:
+            msg = f"`codes` must be from 0 to {2**fmt.bits - 1} for `{fmt}`, got {low if low < 0 else high}."
+            raise ValueError(msg)
+    return array.astype(fmt.code_dtype, copy=False)
+
+
+def cast(
+    x: ArrayLike,
+    fmt: Any,
+    *,
+    rounding: str = "nearest_even",
+    overflow: str | None = None,
+    subnormals: str = "keep",
+    rng: Any = None,
+    random_bits: int = 32,
+) -> Any:
+    """Round numbers to a format and return them in its NumPy or ml_dtypes storage dtype.
+
+    Unlike ``x.astype(...)`` of ml_dtypes, float64 and integer sources round once, and every rounding mode and
+    overflow policy is there.
+
+    Parameters
+    ----------
+    x, fmt, rounding, overflow, subnormals, rng, random_bits
+        As in `encode`.
+
+    Returns
+    -------
+    ndarray of ``fmt.storage_dtype``
+        tf32 is stored in float32. A scalar for a 0-d source.
+
+    Raises
+    ------
+    TypeError
+        As `encode`.
+    ValueError
+        As `encode`; or if no dtype stores the format (custom formats).
+
+    Examples
+    --------
+    >>> import lowprec as lp
+    >>> lp.cast([1.0, 3.14159], "bf16")
+    array([1, 3.14062], dtype=bfloat16)
+    """
+    form = _checks.fmt_of(fmt, "fmt")
+    storage = form.storage_dtype
+    if storage is None:
+        msg = f"`fmt` must have a storage dtype, got the custom format `{form}`; use lp.encode or lp.round_to."
+        raise ValueError(msg)
+    keywords = {"rounding": rounding, "overflow": overflow, "subnormals": subnormals, "random_bits": random_bits}
+    if form.name == "tf32":
+        values = np.asarray(round_to(x, form, rng=rng, **keywords))  # type: ignore[arg-type]
+        return values.astype(np.float32)[()]
+    codes = np.asarray(encode(x, form, rng=rng, **keywords))  # type: ignore[arg-type]
+    if isinstance(form, IntFormat) and form.is_signed and form.bits < 8:
+        codes = decode(codes, form).astype(np.int8)
+        return codes.astype(storage)[()]
+    return codes.view(storage)[()]
+
+
+def pack(codes: ArrayLike, fmt: Any) -> Array:
+    """Pack codes into bytes without gaps, in C order.
+
+    The bytes are one stream of bits, the least significant bit of each byte first: two 4-bit codes to a byte, the
+    first in the low half (as in ONNX and torch's float4_e2m1fn_x2); four 6-bit codes in three bytes; codes of 8, 16
+    and 32 bits in little-endian order.
+
+    Parameters
+    ----------
+    codes : array_like of unsigned integers
+        As in `decode`.
+    fmt : str, FloatFormat, IntFormat or dtype
+        The format.
+
+    Returns
+    -------
+    ndarray of uint8, shape (ceil(size * bits / 8),)
+        Unused bits of the last byte are 0.
+
+    Raises
+    ------
+    TypeError
+        If `codes` is not an integer array.
+    ValueError
+        If a code is out of range.
+
+    Examples
+    --------
+    >>> import lowprec as lp
+    >>> lp.pack([1, 2, 15], "fp4")
+    array([33, 15], dtype=uint8)
+    """
+    form = _checks.fmt_of(fmt, "fmt")
+    flat = _checked_codes(codes, form).reshape(-1)
+    little = flat.astype(flat.dtype.newbyteorder("<"), copy=False)
+    if form.bits == flat.dtype.itemsize * 8:
+        return np.ascontiguousarray(little).view(np.uint8).copy()
+    if form.bits == 4:
+        even = np.zeros(flat.size + flat.size % 2, np.uint8)
+        even[: flat.size] = flat
+        return even[0::2] | (even[1::2] << 4)
+    return np.packbits(_bit_table(little, form.bits), bitorder="little")
+
+
+def _bit_table(codes: Array, bits: int) -> Array:
+    """Return the bits of little-endian codes, shape (size, bits), least significant first."""
+    as_bytes = np.ascontiguousarray(codes).view(np.uint8).reshape(codes.size, codes.dtype.itemsize)
+    return np.unpackbits(as_bytes, axis=1, count=bits, bitorder="little")
+
+
+def unpack(data: Any, fmt: Any, count: int) -> Array:
+    """Unpack the codes that `pack` packed.
+
+    Parameters
+    ----------
+    data : bytes, bytearray, memoryview or array_like of uint8
+        The packed bytes.
+    fmt : str, FloatFormat, IntFormat or dtype
+        The format.
+    count : int
+        How many codes there are.
+
+    Returns
+    -------
+    ndarray of unsigned integers, shape (count,)
+        Codes in the format's code dtype.
+
+    Raises
+    ------
+    TypeError
+        If `data` is not bytes, or `count` not an integer.
+    ValueError
+        If `count` is negative, or `data` has not exactly the bytes that `count` codes take.
+
+    Examples
+    --------
+    >>> import lowprec as lp
+    >>> lp.unpack(b"!\\x0f", "fp4", 3)
+    array([ 1,  2, 15], dtype=uint8)
+    """
+    form = _checks.fmt_of(fmt, "fmt")
+    if isinstance(count, bool) or not isinstance(count, (int, np.integer)):
+        msg = f"`count` must be an integer, got {count!r}; pass how many codes were packed."
+        raise TypeError(msg)
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        data = np.frombuffer(data, np.uint8)
+    array = np.asarray(data)
+    if array.dtype != np.uint8:
+        msg = f"`data` must be bytes or a uint8 array, got dtype {array.dtype}; view it with .view(np.uint8)."
+        raise TypeError(msg)
+    needed = -(-int(count) * form.bits // 8)
+    if count < 0 or array.size != needed:
+        msg = f"`data` must hold {max(needed, 0)} bytes for `count` = {count} codes of {form.bits} bits, got {array.size}."
+        raise ValueError(msg)
+    if form.bits == form.code_dtype.itemsize * 8:
+        return np.ascontiguousarray(array.reshape(-1)).view(form.code_dtype.newbyteorder("<")).astype(form.code_dtype)
+    bits = np.unpackbits(array.reshape(-1), count=int(count) * form.bits, bitorder="little").reshape(-1, form.bits)
+    table = np.zeros((int(count), form.code_dtype.itemsize * 8), np.uint8)
+    table[:, : form.bits] = bits
+    packed = np.packbits(table, axis=1, bitorder="little").reshape(-1)
+    return packed.view(form.code_dtype.newbyteorder("<")).astype(form.code_dtype)
