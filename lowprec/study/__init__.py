@@ -1,0 +1,26 @@
+"""Accuracy-versus-precision studies: ``lp.study("digits")``.
+
+This package is its own function: ``lowprec.study(...)`` is `lowprec.study.study`, so that the name which imports the
+package and the name which runs a study can be one. It imports scikit-learn, matplotlib, rich and tqdm only when they
+are used.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+from lowprec.study.result import Record, StudyResult
+from lowprec.study.sweep import study
+from lowprec.study.workloads import Forward, Workload, workload
+
+__all__ = ["Forward", "Record", "StudyResult", "Workload", "study", "workload"]
+
+
+class _CallablePackage(ModuleType):
+    """A module that calls its function `study` when it is called."""
+
+    __call__ = staticmethod(study)
+
+
+sys.modules[__name__].__class__ = _CallablePackage
