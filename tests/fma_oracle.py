@@ -251,7 +251,7 @@ class Model:
         below = fmt.min if policy == "saturate" else np.nan
         if not fmt.has_zero:
             nothing = (finite == 0) & ~infinite
-            result = np.where(nothing, below, np.where((x > 0) & (result < fmt.min), fmt.min, result))
+            result = np.where(nothing, below, np.where(negative, -fmt.min, np.maximum(result, fmt.min)))
         if not fmt.is_signed:
             result = np.where(result < 0, below, result)
         return np.where(np.isnan(x), np.nan, result)

@@ -114,6 +114,7 @@ def test_rounding_equals_the_reference(fmt: str, rounding: str) -> None:
     x = rng.choice([-1, 1, -1.5, 1.25, 1 + form.eps / 2, 1 + 1.5 * form.eps, 2 - form.eps / 2], 60)
     x = np.ldexp(x, rng.integers(*spread, 60))
     x = np.concatenate([x, [0.0, -0.0, np.inf, -np.inf, form.max, -form.max, form.smallest_normal]])
+    x = np.concatenate([x, [5e-324, -5e-324, 2.0**-1060, -(2.0**-1060), 1e308, -1e308]])
     x = np.concatenate([x, np.nextafter(x, 0), [form.smallest_subnormal / 2 if form.bits < 64 else 0.0]])
     overflows = [p for p, ok in (("inf", form.has_inf), ("nan", form.has_nan), ("saturate", True)) if ok]
     for overflow, subnormals in itertools.product(overflows, ("keep", "flush", "flush_inputs")):

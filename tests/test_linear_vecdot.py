@@ -46,7 +46,7 @@ def check_linear(linear: Callable[..., np.ndarray], kind: str, dtype: str = "bf1
     bias = np.float32(np.random.default_rng(1).standard_normal(21))
     bias[:3] = 0.0, -0.0, np.inf
     bias[3] = 2.0**24 if kind == "powers" else 1e-40 if kind == "subnormal" else 1.0
-    for b in (None, bias, np.float32(-0.0)):
+    for b in (None, bias, np.full(21, -0.0, np.float32)):
         assert_same_bits(linear(x, w, b, dtype), ORACLE.linear(x, w, b, dtype), f"{kind} {dtype}")
 
 

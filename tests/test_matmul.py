@@ -57,7 +57,8 @@ def check_operand_rounding(mm: Matmul, fmt: str, source: type = np.float32, **po
     x = without_nan(points_that_matter(fmt, source), fmt)
     if x.size > 4000:  # the ends of the range, and a sample of what lies between
         form = lp.format(fmt)
-        ends = (np.abs(x) <= 4 * form.smallest_subnormal) | (np.abs(x) >= 0.99 * form.max) | ~np.isfinite(x)
+        size = np.abs(x.astype(np.float64))
+        ends = (size <= 4 * form.smallest_subnormal) | (size >= 0.99 * form.max) | ~np.isfinite(x)
         x = np.concatenate([x[ends], np.random.default_rng(5).choice(x, 3000, replace=False)])
     one, zero = np.ones((1, 1), np.float32), np.float32(-0.0)
     agree(mm, x[:, None], one, (fmt, "fp32"), c=zero, **policies)
