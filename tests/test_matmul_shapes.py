@@ -189,3 +189,45 @@ def test_block_of_a_larger_product() -> None:
     for i, j in ((0, 0), (1, 3), (90, 97), (192, 176)):
         assert_same_bits(lp.matmul(a[i : i + 7], b[:, j : j + 14], "bf16"), whole[i : i + 7, j : j + 14])
     assert_same_bits(whole, ORACLE.matmul(a, b, "bf16"))
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_random_calls(seed: int) -> None:
+    """Shapes, batches, views, dtypes, formats and keywords drawn together."""
+    rng = np.random.default_rng(seed)
+    m, k, n = (int(x) for x in rng.choice([1, 2, 3, 6, 8, 9, 16, 17, 33, 50, 97, 130], 3))
+    batch = tuple(rng.integers(1, 4, rng.integers(0, 3)))
+    first = tuple(int(x) if rng.random() < 0.7 else 1 for x in batch[int(rng.integers(0, len(batch) + 1)) :])
+    a, b = draw_view(rng, (*first, m, k)), draw_view(rng, (*batch, k, n))
+    dtype = rng.choice(["bf16", "fp32", "tf32", "e4m3fn", "e2m1fn", "e5m7", "e3m2fn"])
+    pair = (str(dtype), str(rng.choice(["e5m2", "fp16", "fp32"]))) if rng.random() < 0.4 else str(dtype)
+    keywords = {}
+    if rng.random() < 0.4:
+        keywords["c"] = draw_view(rng, (m, n)).astype(np.float32)
+    if rng.random() < 0.3:
+        keywords["out_dtype"] = str(rng.choice(["bf16", "fp16", "e5m2", "tf32"]))
+    if rng.random() < 0.4:
+        keywords["rounding"] = str(rng.choice([str(r) for r in lp.Rounding]))
+        keywords["rng"] = seed
+    if rng.random() < 0.3:
+        keywords["subnormals"] = str(rng.choice(["flush", "flush_inputs"]))
+    if rng.random() < 0.2:
+        keywords["overflow"] = "saturate"
+    if rng.random() < 0.15 and m * k * n < 5000:
+        keywords["accumulator"] = "fp64"
+    got = lp.matmul(a, b, pair, **keywords)
+    assert_same_bits(got, ORACLE.matmul(a, b, pair, **keywords), f"{a.shape} {b.shape} {pair} {keywords.keys()}")
+
+
+def draw_view(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Return a random view, in a random dtype, of random numbers of many magnitudes."""
+    steps = [int(rng.choice([1, 1, 1, 2, -1])) for _ in shape]
+    base = rng.standard_normal([n * abs(s) for n, s in zip(shape, steps, strict=True)])
+    base *= 2.0 ** rng.integers(-9, 9, base.shape)
+    base = base.astype(rng.choice(["f4", "f4", "f8", "f2"]))
+    if rng.random() < 0.3:
+        base = np.asfortranarray(base)
+    view = base[tuple(slice(None, None, s) for s in steps)]
+    if rng.random() < 0.2 and len(shape) > 2:
+        view = np.broadcast_to(view[:1], view.shape)
+    return view

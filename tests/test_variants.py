@@ -78,7 +78,8 @@ def in_a_process(**environment: str) -> str:
         timeout=180,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    if done.returncode:
+        raise RuntimeError(done.stderr)
     return done.stdout.strip()
 
 
@@ -103,6 +104,12 @@ def test_every_variant(lanes: str, want: str) -> None:
     if not CAN[lanes]:
         pytest.skip(f"this CPU ({llvm.get_host_cpu_name()}) cannot run the variant of {lanes} lanes")
     assert in_a_process(LOWPREC_LANES=lanes) == want
+
+
+def test_unknown_variant() -> None:
+    """The variable is read: another value is refused."""
+    with pytest.raises(RuntimeError, match=r"ValueError: .*LOWPREC_LANES.*must be.*got '3'"):
+        in_a_process(LOWPREC_LANES="3")
 
 
 def test_generic_cpu(want: str) -> None:
