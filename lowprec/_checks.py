@@ -38,7 +38,7 @@ def member(value: object, kind: type[Member], name: str) -> Member:
         return kind(value.lower())
     except ValueError:
         close = difflib.get_close_matches(value.lower(), words, n=2)
-        hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else "."
+        hint = f"; the closest: {', '.join(map(repr, close))}." if close else "."
         msg = f"`{name}` must be one of {', '.join(words)}, got {value!r}{hint}"
         raise ValueError(msg) from None
 
@@ -112,9 +112,10 @@ def odd_float(value: int) -> float:
     extra = max(0, magnitude.bit_length() - 53)
     kept = (magnitude >> extra) | int(magnitude & ((1 << extra) - 1) != 0)
     try:
-        return math.copysign(math.ldexp(kept, extra), value)
+        result = math.ldexp(kept, extra)
     except OverflowError:
-        return math.copysign(math.nextafter(math.inf, 0), value)
+        result = math.nextafter(math.inf, 0)
+    return -result if value < 0 else result
 
 
 def _odd_longdouble(x: Array) -> Array:
@@ -128,6 +129,14 @@ def _odd_longdouble(x: Array) -> Array:
     return np.where((rest != 0) & even & np.isfinite(x), moved, near)
 
 
+def plain_array(x: object, name: str) -> Array:
+    """Return ``x`` as a plain array; a mask cannot be honoured, so it is refused."""
+    if isinstance(x, np.ma.MaskedArray):
+        msg = f"`{name}` must not be a masked array, whose mask would be lost; pass {name}.filled(...)."
+        raise TypeError(msg)
+    return np.asarray(x)
+
+
 class Source(NamedTuple):
     """Numbers to round: as float32 or float64, and, where those are not exact, the integers themselves."""
 
@@ -138,7 +147,7 @@ class Source(NamedTuple):
 
 def source(x: object, name: str) -> Source:
     """Turn anything that holds real numbers into float32 or float64 without losing what rounding needs."""
-    array = np.asarray(x)
+    array = plain_array(x, name)
     if not isinstance(x, np.ndarray) and array.dtype.kind in "fO" and not hasattr(x, "dtype"):
         array = _python_numbers(x, array)
     kind, dtype = array.dtype.kind, array.dtype
@@ -197,6 +206,9 @@ def writable(out: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array
         raise ValueError(msg)
     if not out.flags.writeable:
         msg = "`out` must be writable, got a read-only array; pass a copy."
+        raise ValueError(msg)
+    if any(step == 0 and length > 1 for step, length in zip(out.strides, out.shape, strict=True)):
+        msg = f"`out` must have an element for every result, got strides {out.strides}; pass a copy."
         raise ValueError(msg)
     return out
 

@@ -96,7 +96,7 @@ def _accumulator(value: Any, wide: bool) -> np.dtype[Any]:
     fmt = _checks.fmt_of(value, "accumulator")
     if fmt.name in ("float32", "float64"):
         return np.dtype(fmt.name)
-    msg = f"`accumulator` must be 'fp32' or 'fp64' in this release, got {fmt.name!r}."
+    msg = f"`accumulator` must be 'fp32' or 'fp64' in this release, got {str(value)!r}; others come in a later one."
     raise ValueError(msg)
 
 

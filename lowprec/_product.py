@@ -223,7 +223,7 @@ def sum_rows(a: Array, b: Array, shape: tuple[int, ...], plan: Plan, start: Arra
     def task() -> None:
         for piece in pieces:
             part = slice(piece * step, min(flat.size, (piece + 1) * step))
-            where = np.unravel_index(np.arange(part.start, part.stop), shape)
+            where = np.unravel_index(np.arange(part.start, part.stop), shape) if shape else ()
             x, y = (np.ascontiguousarray(side[where]).reshape(-1, length) for side in sides)
             kernel(x, y, flat[part], _CANONICAL[plan.dtype.itemsize])
 

@@ -346,8 +346,9 @@ def round_to(
     Returns
     -------
     ndarray of float
-        In the float dtype of `x` if that holds every value of the format or every number that can come out, else in
-        float32, else in float64; float64 for integer sources. A scalar for a 0-d source.
+        float32 for float32 sources, float64 for float64 and integer ones; float16 for float16 if that holds every
+        value of the format, else float32; float32 for ml_dtypes sources. A scalar for a 0-d source. In a custom
+        format whose exponents float32 lacks, a float32 source may round to a value that float32 shows as infinity.
 
     Raises
     ------
@@ -378,8 +379,6 @@ def round_to(
     result = None if out is None else _checks.writable(out, values.shape, dtype)
     if not form.has_nan:
         _refuse_nan(np.ascontiguousarray(values), form, "x")
-    if values.dtype == np.float32 and dtype == np.float64:
-        values = values.astype(np.float64)
     target = result
     if target is None or not target.flags.c_contiguous or not target.dtype.isnative or target.dtype != values.dtype:
         target = np.empty(values.shape, values.dtype)
@@ -398,17 +397,11 @@ def round_to(
 
 def _result_dtype(src: Source, fmt: Format) -> np.dtype[Any]:
     """Return the dtype that `round_to` answers in."""
-    if src.dtype is None:
+    if src.dtype is None or src.dtype == np.float64:
         return np.dtype(np.float64)
-    if src.dtype.kind != "f":  # ml_dtypes
-        return np.dtype(np.float32) if fits(fmt, np.dtype(np.float32)) else np.dtype(np.float64)
-    wider = [np.dtype(f"f{size}") for size in (2, 4, 8) if size >= src.dtype.itemsize]
-    # A format at least as fine and wide as the source's own changes nothing, so the source's dtype holds the result.
-    own = {2: (5, 10), 4: (8, 23), 8: (11, 52)}[src.dtype.itemsize]
-    if isinstance(fmt, FloatFormat) and fmt.mantissa_bits >= own[1] and fmt.emax >= 2 ** (own[0] - 1) - 1:
-        if fmt.emin <= 2 - 2 ** (own[0] - 1) and fmt.is_signed and fmt.has_inf and fmt.has_nan:
-            return wider[0]
-    return next((dtype for dtype in wider if fits(fmt, dtype)), np.dtype(np.float64))
+    if src.dtype == np.float16 and fits(fmt, src.dtype):
+        return src.dtype
+    return np.dtype(np.float32)
 
 
 def decode(codes: ArrayLike, fmt: Any, *, dtype: Any = np.float32) -> Any:
@@ -421,11 +414,11 @@ def decode(codes: ArrayLike, fmt: Any, *, dtype: Any = np.float32) -> Any:
     fmt : str, FloatFormat, IntFormat or dtype
         The format.
     dtype : dtype
-        float32 or float64.
+        float32, float64 or float16.
 
     Returns
     -------
-    ndarray of float32 or float64
+    ndarray of `dtype`
         With the shape of `codes`; a scalar for a 0-d source. Every NaN code gives the canonical quiet NaN.
 
     Raises
@@ -443,15 +436,18 @@ def decode(codes: ArrayLike, fmt: Any, *, dtype: Any = np.float32) -> Any:
     """
     form = _checks.fmt_of(fmt, "fmt")
     target = np.dtype(dtype)
-    if target not in (np.dtype(np.float32), np.dtype(np.float64)):
-        msg = f"`dtype` must be float32 or float64, got {target}; convert the result with astype."
+    if target not in (np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64)):
+        msg = f"`dtype` must be float16, float32 or float64, got {target}; convert the result with astype."
         raise TypeError(msg)
     if not fits(form, target):
-        msg = f"`dtype` must hold every value of `{form}`, got {target}; pass dtype=np.float64."
+        wider = "float32" if fits(form, np.dtype(np.float32)) else "float64"
+        msg = f"`dtype` must hold every value of `{form}`, got {target}; pass dtype=np.{wider}."
         raise ValueError(msg)
-    array = np.ascontiguousarray(_checked_codes(codes, form))
+    if target.itemsize == 2:
+        return np.asarray(decode(codes, form)).astype(target)[()]
+    array = _checked_codes(codes, form)
     out = np.empty(array.shape, target)
-    flat, result = array.reshape(-1), out.reshape(-1)
+    flat, result = np.ascontiguousarray(array).reshape(-1), out.reshape(-1)
     if isinstance(form, IntFormat):
         sign = 1 << (form.bits - 1) if form.is_signed else 1 << form.bits
         _each_chunk(
@@ -615,7 +611,7 @@ def unpack(data: Any, fmt: Any, count: int) -> Array:
     TypeError
         If `data` is not bytes, or `count` not an integer.
     ValueError
-        If `count` is negative, or `data` has not exactly the bytes that `count` codes take.
+        If `count` is negative, or `data` has fewer bytes than `count` codes take; more are ignored.
 
     Examples
     --------
@@ -633,10 +629,14 @@ def unpack(data: Any, fmt: Any, count: int) -> Array:
     if array.dtype != np.uint8:
         msg = f"`data` must be bytes or a uint8 array, got dtype {array.dtype}; view it with .view(np.uint8)."
         raise TypeError(msg)
-    needed = -(-int(count) * form.bits // 8)
-    if count < 0 or array.size != needed:
-        msg = f"`data` must hold {max(needed, 0)} bytes for `count` = {count} codes of {form.bits} bits, got {array.size}."
+    if count < 0:
+        msg = f"`count` must be 0 or more, got {count}; pass how many codes were packed."
         raise ValueError(msg)
+    needed = -(-int(count) * form.bits // 8)
+    if array.size < needed:
+        msg = f"`data` must hold at least {needed} bytes for {count} codes of {form.bits} bits, got {array.size}."
+        raise ValueError(msg)
+    array = array.reshape(-1)[:needed]
     if form.bits == form.code_dtype.itemsize * 8:
         return np.ascontiguousarray(array.reshape(-1)).view(form.code_dtype.newbyteorder("<")).astype(form.code_dtype)
     bits = np.unpackbits(array.reshape(-1), count=int(count) * form.bits, bitorder="little").reshape(-1, form.bits)

@@ -560,6 +560,6 @@ def _named(name: str) -> Format:
         )
         raise ValueError(msg)
     close = difflib.get_close_matches(word, list(_BY_NAME), n=4, cutoff=0.5)
-    hint = f"did you mean {', '.join(map(repr, close))}?" if close else "lp.formats() lists the names."
+    hint = f"the closest: {', '.join(map(repr, close))}." if close else "lp.formats() lists the names."
     msg = f"`fmt` must be a known format name, got {name!r}; {hint}"
     raise ValueError(msg)

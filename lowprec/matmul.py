@@ -10,28 +10,38 @@ from numpy.typing import ArrayLike
 
 from lowprec import _checks, _product
 from lowprec._checks import Array, Modes
-from lowprec._plan import Plan, make_plan
+from lowprec._plan import Plan, Side, make_plan
 from lowprec.codec import round_into, round_to
+from lowprec.formats import stored_format
 from lowprec.kernels import codec as codec_kernels
 from lowprec.rounding import Rounding
 
 _CHUNK_BYTES = 1 << 25  # of intermediate sums at most, where they are rounded to `out_dtype` afterwards
 
 
-def _as_array(x: Any) -> Array:
-    """Return an operand as an array."""
-    return x if isinstance(x, np.ndarray) else np.asarray(x)
+def _as_array(x: Any, name: str) -> Array:
+    """Return an operand as a native, aligned array of real numbers."""
+    array = _checks.plain_array(x, name)
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    size = array.dtype.itemsize
+    if not array.flags.aligned or any(step % size for step in array.strides):
+        array = array.copy()
+    if array.dtype.kind not in "fiub" and stored_format(array.dtype) is None:
+        _checks.source(array, name)  # raises, unless these are Python ints
+    return array
 
 
 class _Call:
     """One call's checked arguments: the operands as float arrays or codes, the plan, the seed."""
 
-    def __init__(self, a: Any, b: Any, keywords: dict[str, Any]) -> None:
+    def __init__(self, a: Any, b: Any, keywords: dict[str, Any], names: tuple[str, str] = ("a", "b")) -> None:
+        self.names = names
         self.modes: Modes = _checks.modes(
             keywords["rounding"], keywords["overflow"], keywords["subnormals"], keywords["random_bits"]
         )
         self.seed = _checks.seed(keywords["rng"], self.modes.rounding)
-        self.a, self.b = _as_array(a), _as_array(b)
+        self.a, self.b = _as_array(a, names[0]), _as_array(b, names[1])
         dtype = keywords["dtype"]
         arguments = (tuple(dtype) if isinstance(dtype, list) else dtype, keywords["accumulator"], keywords["out_dtype"])
         try:
@@ -43,14 +53,17 @@ class _Call:
         """Make the operands readable for the kernels; nothing can fail after this."""
         if self.modes.rounding is Rounding.STOCHASTIC:
             self._round_stochastically()
-        self.a = _prepared(self.a, self.plan, "a")
-        self.b = _prepared(self.b, self.plan, "b")
+        self.a = _prepared(self.a, self.plan.a, self.plan, self.names[0])
+        self.b = _prepared(self.b, self.plan.b, self.plan, self.names[1])
 
     def _round_stochastically(self) -> None:
         """Round both operands whole; that the packer rounds the results again changes nothing."""
         plan = self.plan
         rounded = []
-        for x, side, stream, name in ((self.a, plan.a, 0, "a"), (self.b, plan.b, 1, "b")):
+        for x, side, stream, name in (
+            (self.a, plan.a, 0, self.names[0]),
+            (self.b, plan.b, 1, self.names[1]),
+        ):
             values = np.ascontiguousarray(_checks.source(x, name).values)
             if not side.fmt.has_nan:
                 _refuse_nan(values, side.fmt.name, name)
@@ -77,17 +90,13 @@ def _refuse_nan(x: Array, fmt: str, name: str) -> None:
         raise ValueError(msg)
 
 
-def _prepared(x: Array, plan: Plan, name: str) -> Array:
+def _prepared(x: Array, side: Side, plan: Plan, name: str) -> Array:
     """Return an operand as the packer sees it, and refuse NaN for a format without one."""
-    side = plan.a if name == "a" else plan.b
-    if side.convert or not x.dtype.isnative:
+    if side.convert:
         src = _checks.source(x, name)
         x = src.values
         if src.exact is not None and side.fmt.precision > 51:
             x = np.asarray(round_to(src.exact, side.fmt, rounding=plan.modes.rounding))
-    size = x.dtype.itemsize
-    if not x.flags.aligned or any(step % size for step in x.strides):
-        x = x.copy()
     if not side.fmt.has_nan:
         _refuse_nan(x, side.fmt.name, name)
     return x if x.dtype == side.view else x.view(side.view)
@@ -97,7 +106,7 @@ def _start(c: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array | None
     """Return ``c`` in the accumulator's format, or None."""
     if c is None:
         return None
-    array = _as_array(c)
+    array = _as_array(c, "c")
     try:
         fits = np.broadcast_shapes(array.shape, shape) == shape
     except ValueError:
@@ -107,7 +116,6 @@ def _start(c: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array | None
         raise ValueError(msg)
     if array.dtype == dtype:
         return array
-    _checks.source(array, "c")
     return np.asarray(round_to(array, dtype)).astype(dtype)
 
 
@@ -116,7 +124,7 @@ def _target(out: Any, shape: tuple[int, ...], call: _Call, c: Array | None) -> A
     if out is None:
         return None
     out = _checks.writable(out, shape, call.plan.out_dtype)
-    for name, x in (("a", call.a), ("b", call.b)):
+    for name, x in zip(call.names, (call.a, call.b), strict=True):
         if _overlap(out, x):
             msg = f"`out` must not overlap `{name}`, got arrays that share memory; pass out=None or another array."
             raise ValueError(msg)
@@ -140,7 +148,8 @@ def _finish(total: Array, call: _Call, out: Array, bias: Array | None = None) ->
     """Write sums to ``out``, plus the bias, rounded to its format."""
     plan = call.plan
     if bias is not None:
-        total = np.add(total, bias)
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = np.add(total, bias)
         total[np.isnan(total)] = np.nan
     if plan.out_fmt is None:
         if total is not out:
@@ -172,7 +181,7 @@ def _matrices(a: Array, b: Array) -> tuple[Array, Array, tuple[int, ...], tuple[
         shape = (a.shape[0], b.shape[1])
         return a, b, shape, shape
     if a.ndim == 0 or b.ndim == 0:
-        raise _shape_error("`a` and `b` must have at least one axis (use * to scale)", a, b)
+        raise _shape_error("`a` and `b` must have at least one axis (multiply by a 0-d scalar with *)", a, b)
     x = a[np.newaxis, :] if a.ndim == 1 else a
     y = b[:, np.newaxis] if b.ndim == 1 else b
     if x.shape[-1] != y.shape[-2]:
@@ -279,7 +288,7 @@ def matmul(
     if plan.out_fmt is None and (target is None or _direct(target, full)):
         result = np.empty(shape, plan.dtype) if target is None else target
         _product.multiply(x, y, result if shape == full else result.reshape(full), plan, start)
-        return result if result.ndim else result[()]
+        return result if result.ndim or target is not None else result[()]
     result = np.empty(shape, plan.out_dtype) if target is None else target
     whole = np.empty(full, plan.out_dtype) if shape != full or plan.out_fmt is None else result
     # A chunk of rows at a time, unless the element index matters.
@@ -293,7 +302,7 @@ def matmul(
         _finish(total, call, whole[..., part, :])
     if whole is not result:
         result[...] = whole.reshape(shape)
-    return result if result.ndim else result[()]
+    return result if result.ndim or target is not None else result[()]
 
 
 def _direct(target: Array, full: tuple[int, ...]) -> bool:
@@ -362,7 +371,7 @@ def vecdot(
     total = _product.sum_rows(call.a, call.b, shape, call.plan, start)
     result = np.empty(shape, call.plan.out_dtype) if target is None else target
     _finish(total, call, result)
-    return result if result.ndim else result[()]
+    return result if result.ndim or target is not None else result[()]
 
 
 def linear(
@@ -372,12 +381,14 @@ def linear(
     dtype: Any = None,
     *,
     accumulator: Any = None,
+    c: ArrayLike | None = None,
     out_dtype: Any = None,
     rounding: str = "nearest_even",
     overflow: str | None = None,
     subnormals: str = "keep",
     rng: Any = None,
     random_bits: int = 32,
+    out: Array | None = None,
 ) -> Any:
     """Apply a linear layer, ``x @ w.T + bias``, with the rounding and the sum of `matmul`.
 
@@ -387,11 +398,11 @@ def linear(
         Inputs.
     w : array_like, shape (N, K)
         Weights, one row per output.
-    bias : array_like, shape (N,), optional
+    bias : array_like, shape (N,) or (), optional
         Rounded to the accumulator's format, and added to the finished sum with one rounding there.
     dtype : str, FloatFormat, dtype, or a pair of them, optional
         Format of `x` and `w`, or one for each; as in `matmul`.
-    accumulator, out_dtype, rounding, overflow, subnormals, rng, random_bits
+    accumulator, c, out_dtype, rounding, overflow, subnormals, rng, random_bits, out
         As in `matmul`.
 
     Returns
@@ -408,7 +419,7 @@ def linear(
 
     Notes
     -----
-    The bias comes last, as in the epilogue of a GPU kernel; to start the sum from it, use ``matmul(..., c=bias)``.
+    The bias comes last, as in the epilogue of a GPU kernel; to start the sum from it, pass it as `c`.
 
     Examples
     --------
@@ -416,30 +427,34 @@ def linear(
     >>> lp.linear([1.0, 2.0], [[0.5, 0.25], [1.0, -1.0]], [0.1, 0.2], dtype="bf16")
     array([ 1.1, -0.8], dtype=float32)
     """
-    weights = _as_array(w)
+    weights = _as_array(w, "w")
     if weights.ndim != 2:
         msg = f"`w` must have shape (N, K), got {weights.shape}."
         raise ValueError(msg)
-    inputs = _as_array(x)
+    inputs = _as_array(x, "x")
     if inputs.ndim == 0 or inputs.shape[-1] != weights.shape[1]:
-        msg = f"`x` must have shape (..., K) with K = {weights.shape[1]} from `w` of shape {weights.shape}, got {inputs.shape}."
+        rule = f"`x` must have shape (..., K) with K = {weights.shape[1]}, as `w` of shape {weights.shape} has it"
+        msg = f"{rule}, got {inputs.shape}."
         raise ValueError(msg)
-    call = _Call(inputs, weights.T, {**locals(), "a": None})
+    call = _Call(inputs, weights.T, {**locals(), "a": None}, ("x", "w"))
     added = None
     if bias is not None:
-        given = _as_array(bias)
-        if given.shape != weights.shape[:1]:
-            msg = f"`bias` must have shape ({weights.shape[0]},), got {given.shape}."
+        given = _as_array(bias, "bias")
+        if given.shape not in (weights.shape[:1], ()):
+            msg = f"`bias` must have shape ({weights.shape[0]},) for `w` of shape {weights.shape}, got {given.shape}."
             raise ValueError(msg)
-        _checks.source(given, "bias")
         added = np.asarray(round_to(given, call.plan.dtype)).astype(call.plan.dtype)
+    shape = (*inputs.shape[:-1], weights.shape[0])
+    start = _start(c, shape, call.plan.dtype)
+    target = _target(out, shape, call, start)
     call.prepare()
-    left, right, full, shape = _matrices(call.a, call.b)
+    left, right, full, _ = _matrices(call.a, call.b)
     total = np.empty(full, call.plan.dtype)
-    _product.multiply(left, right, total, call.plan, None)
-    total = total.reshape(shape)
-    if added is None and call.plan.out_fmt is None:
-        return total
-    result = np.empty(shape, call.plan.out_dtype)
-    _finish(total, call, result, added)
+    if start is not None:
+        start = np.broadcast_to(start, shape).reshape(full)
+    _product.multiply(left, right, total, call.plan, start)
+    if added is None and call.plan.out_fmt is None and target is None:
+        return total.reshape(shape)
+    result = np.empty(shape, call.plan.out_dtype) if target is None else target
+    _finish(total.reshape(shape), call, result, added)
     return result

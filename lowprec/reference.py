@@ -109,7 +109,7 @@ def encode(
     overflow : str, optional
         A member of `Overflow`; the format's `default_overflow` if not given.
     subnormals : str
-        A member of `Subnormals`.
+        A member of `Subnormals`; without effect on a format that has none.
     word : int, optional
         The 32 random bits of ``rounding="stochastic"``, see `random_word`.
     random_bits : int
@@ -142,13 +142,16 @@ def encode(
     """
     fmt = _format(fmt)
     mode, overflow, subnormals = Rounding(rounding), _overflow(overflow, fmt), Subnormals(subnormals)
+    if not fmt.has_subnormals:
+        subnormals = Subnormals.KEEP
     if isinstance(x, float) and math.isnan(x):
         return _nan_code(fmt, x)
     negative = math.copysign(1.0, x) < 0 if isinstance(x, float) else x < 0
     infinite = isinstance(x, float) and math.isinf(x)
     magnitude = Fraction(0) if infinite else abs(Fraction(x))
 
-    if subnormals is Subnormals.FLUSH_INPUTS and magnitude < Fraction(fmt.smallest_normal):
+    smallest_normal = Fraction(fmt.smallest_normal) if fmt.has_subnormals else Fraction(0)
+    if subnormals is Subnormals.FLUSH_INPUTS and magnitude < smallest_normal:
         magnitude = Fraction(0)
     if not fmt.has_zero and magnitude == 0 and not infinite:
         return _below_range(fmt, overflow)
@@ -156,7 +159,7 @@ def encode(
     rounded = _round_magnitude(magnitude, fmt, mode, negative, word, random_bits)
     largest = Fraction(-fmt.min if negative and fmt.is_signed else fmt.max)
     if negative and not fmt.is_signed:
-        flushed = subnormals is Subnormals.FLUSH and rounded < Fraction(fmt.smallest_normal)
+        flushed = subnormals is Subnormals.FLUSH and rounded < smallest_normal
         return _below_range(fmt, overflow) if infinite or (rounded > 0 and not flushed) else 0
     if infinite or rounded > largest:
         inward = (
@@ -170,7 +173,7 @@ def encode(
             return _nan_code(fmt, x)
         else:
             return _signed_code(_present(fmt.inf_code), negative, fmt)
-    if subnormals is Subnormals.FLUSH and rounded < Fraction(fmt.smallest_normal):
+    if subnormals is Subnormals.FLUSH and rounded < smallest_normal:
         rounded = Fraction(0)
     return _signed_code(_magnitude_code(rounded, fmt), negative, fmt)
 

@@ -62,7 +62,7 @@ class Overflow(_Policy):
 
 
 class Subnormals(_Policy):
-    """Whether values below the smallest normal number survive."""
+    """Whether values below the smallest normal number survive, in formats that have any."""
 
     KEEP = ("keep", "They do (gradual underflow).")
     FLUSH = (
