@@ -150,7 +150,7 @@ def encode(
     infinite = isinstance(x, float) and math.isinf(x)
     magnitude = Fraction(0) if infinite else abs(Fraction(x))
 
-    smallest_normal = Fraction(fmt.smallest_normal) if fmt.has_subnormals else Fraction(0)
+    smallest_normal = Fraction(fmt.smallest_normal)
     if subnormals is Subnormals.FLUSH_INPUTS and magnitude < smallest_normal:
         magnitude = Fraction(0)
     if not fmt.has_zero and magnitude == 0 and not infinite:
