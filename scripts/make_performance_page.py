@@ -1,0 +1,245 @@
+"""Write docs/performance.md from the results of the benchmarks.
+
+Without arguments the page is made from benchmarks/results.json. With ``--run`` all benchmarks run first (half an hour,
+on a machine that does nothing else) and their results replace that file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+RESULTS = REPOSITORY / "benchmarks" / "results.json"
+PAGE = REPOSITORY / "docs" / "performance.md"
+MARKER = "<!-- Made by scripts/make_performance_page.py from benchmarks/results.json. Do not edit. -->\n"
+Results = dict[str, Any]
+
+
+def cpu() -> str:
+    """Return the processor's name as Linux gives it, else as Python does."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def facts() -> dict[str, Any]:
+    """Return what the numbers depend on."""
+    import llvmlite.binding as llvm
+    import numpy as np
+
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    features = llvm.get_host_cpu_features()
+    wide = [name for name in ("avx512f", "avx2", "sse2", "neon") if features.get(name)]
+    return {
+        "cpu": cpu(),
+        "architecture": llvm.get_host_cpu_name(),
+        "vectors": wide[0] if wide else "none",
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "blas": f"{blas['name']} {blas['version']}",
+        "packages": {name: version(name) for name in ("numpy", "numba", "ml_dtypes")},
+        "date": datetime.now(tz=UTC).date().isoformat(),
+    }
+
+
+def collect(folder: Path) -> dict[str, Any]:
+    """Read asv's results: for every benchmark its unit, the names of its parameters, and a value for each choice."""
+    described = json.loads((folder / "benchmarks.json").read_text(encoding="utf-8"))
+    (file,) = [f for f in folder.glob("*/*.json") if f.name != "machine.json"]
+    told = json.loads(file.read_text(encoding="utf-8"))
+    found = {}
+    for name, row in told["results"].items():
+        record = dict(zip(told["result_columns"], row, strict=False))
+        found[name] = {
+            "unit": described[name]["unit"],
+            "names": described[name]["param_names"],
+            "params": [[ast.literal_eval(value) for value in values] for values in record["params"]],
+            "values": record["result"],
+        }
+    return found
+
+
+def run(only: str | None) -> Results:
+    """Run the benchmarks in this environment, package and all."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = json.loads((REPOSITORY / "benchmarks" / "asv.conf.json").read_text(encoding="utf-8"))
+        settings |= {"results_dir": folder, "repo": str(REPOSITORY), "benchmark_dir": str(REPOSITORY / "benchmarks")}
+        config = Path(folder) / "asv.conf.json"
+        config.write_text(json.dumps(settings), encoding="utf-8")
+        # asv keeps its description of the machine in the home directory; nothing of this run shall stay there.
+        cache = os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))
+        environment = {**os.environ, "HOME": folder, "XDG_CACHE_HOME": cache, "ASV_PYTHONPATH": str(REPOSITORY)}
+        asv = [sys.executable, "-m", "asv", "--config", str(config)]
+        subprocess.run([*asv, "machine", "--yes", "--machine", "here"], env=environment, check=True)
+        command = [*asv, "run", "--python=same", "--machine", "here", "--set-commit-hash", "HEAD", "--show-stderr"]
+        subprocess.run([*command, *(["--bench", only] if only else [])], env=environment, check=True)
+        (Path(folder) / "asv.conf.json").unlink()
+        found = collect(Path(folder))
+    kept = read_results() if only and RESULTS.exists() else {"results": {}}
+    return {**facts(), "results": kept["results"] | found}
+
+
+def read_results() -> Results:
+    """Return the kept results."""
+    return json.loads(RESULTS.read_text(encoding="utf-8"))
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
+
+
+def grid(record: dict[str, Any], good: Callable[[str, Any, float], bool]) -> str:
+    """Return one row for each first parameter, one column for each second; what misses its mark in bold."""
+    first, second = record["params"] if len(record["params"]) == 2 else (record["params"][0], [""])
+    rows = []
+    for i, one in enumerate(first):
+        values = record["values"][i * len(second) : (i + 1) * len(second)]
+        cells = [cell(value, good(one, other, value or 0)) for other, value in zip(second, values, strict=True)]
+        rows.append([f"`{one}`", *cells])
+    head = [record["names"][0], *(f"{record['names'][1]} = {o}" if isinstance(o, int) else str(o) for o in second)]
+    return table(head if len(record["params"]) == 2 else [record["names"][0], record["unit"]], rows)
+
+
+def cell(value: float | None, good: bool) -> str:
+    if value is None or math.isnan(value):
+        return "not run"
+    text = f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    return text if good else f"**{text}**"
+
+
+def always(*_: Any) -> bool:
+    return True
+
+
+def page(results: Results) -> str:
+    """Return the page, every number of it from the results."""
+    told = results["results"]
+
+    def section(name: str, good: Callable[[str, Any, float], bool] = always) -> str:
+        return grid(told[name], good) if name in told else "Not run.\n"
+
+    def one(name: str) -> float:
+        return told[name]["values"][0] if name in told else float("nan")
+
+    def product(_: str, n: int, ratio: float) -> bool:
+        return ratio >= (1.2 if n >= 512 else 0.5)
+
+    def copy(_: str, __: Any, ratio: float) -> bool:
+        return ratio <= 1.5
+
+    sizes = told["bench_matmul.NumPy.track_gflops"]
+    numpys = table(
+        ["", *(f"n = {n}" for n in sizes["params"][0])],
+        [["GFLOP/s", *(f"{value:.0f}" for value in sizes["values"])]],
+    )
+    extra = told["bench_memory.Memory.track_extra"]
+    memory = table(
+        ["n", "beyond operands and result"],
+        [[str(n), f"{v / 2**20:.1f} MiB"] for n, v in zip(extra["params"][0], extra["values"], strict=True)],
+    )
+    packages = ", ".join(f"{name} {number}" for name, number in results["packages"].items())
+    return f"""{MARKER}
+# Performance
+
+Measured on {results["date"]}: {results["cpu"]} ({results["architecture"]}, {results["vectors"]}), {results["cores"]}
+cores, {results["system"]}, Python {results["python"]}, {packages}, {results["blas"]}. Both sides of a ratio use all
+cores and run in turn in one process; a ratio is of medians. **Bold** marks what misses the mark that stands above its
+table. Another machine gives other ratios: `python scripts/make_performance_page.py --run` measures yours.
+
+## Products of float32 matrices, rounding included
+
+Speed of `lp.matmul(a, b, format)` in units of the speed of `np.matmul(a, b)` in float32, n by n; more is better. Marks:
+at least 1.2 from n = 512 on, at least 0.5 below. The product is defined to the last bit, NumPy's is not.
+
+{section("bench_matmul.Product.track_ratio_to_numpy", product)}
+`np.matmul` itself:
+
+{numpys}
+### Against what users write today
+
+Speed in units of `a.astype(dtype).astype(np.float32) @ b.astype(dtype).astype(np.float32)`.
+
+{section("bench_matmul.OneLiner.track_ratio_to_one_liner", always)}
+Operands that already are ml_dtypes arrays: speed in units of `np.matmul` of the same arrays.
+
+{section("bench_matmul.Stored.track_ratio_to_numpy", always)}
+Speed in units of torch's product in the format, casts included. torch may use instructions that flush subnormals and
+sum in another order, so its bits are others.
+
+{section("bench_matmul.Torch.track_ratio_to_torch", always)}
+## Rounding, encoding, decoding
+
+Time for 16,777,216 float32 elements in units of the time of `np.copyto` of the same array; less is better. Mark: at
+most 1.5. With `out` given, nothing is allocated; without it, the operating system first has to find 64 MiB of pages.
+
+### round_to with out
+
+{section("bench_codec.Round.track_round_to_out", copy)}
+### round_to
+
+{section("bench_codec.Round.track_round_to", copy)}
+### encode
+
+{section("bench_codec.Round.track_encode", copy)}
+### decode
+
+{section("bench_codec.Decode.track_decode", copy)}
+### Stochastic rounding
+
+No mark; `round_to` with `out`.
+
+{section("bench_codec.Stochastic.track_round_to_out", always)}
+### Against ml_dtypes
+
+Speed of `round_to` in units of `x.astype(dtype).astype(np.float32)`, both allocating; more is better.
+
+{section("bench_codec.MlDtypes.track_speedup", always)}
+## Start
+
+| what | seconds | mark |
+| --- | ---: | ---: |
+| `import lowprec` | {one("bench_startup.Startup.track_import"):.2f} | |
+| the same, in units of `import numba, ml_dtypes` | {one("bench_startup.Startup.track_import_ratio"):.2f} | 1.15 |
+| first `matmul` of a process, nothing compiled yet | {one("bench_startup.Startup.track_first_matmul_cold"):.2f} | 4 |
+| first `matmul` of a process, from the cache | {one("bench_startup.Startup.track_first_matmul_cached"):.2f} | 0.3 |
+
+## Memory
+
+Most memory that a product of n by n float32 matrices takes beyond operands and result, in bfloat16, float32 and
+float64; mark: 64 MiB.
+
+{memory}"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run", action="store_true", help="run the benchmarks first")
+    parser.add_argument("--bench", help="run only those whose name matches, and keep the other results")
+    arguments = parser.parse_args()
+    if os.environ.get("LOWPREC_BENCHMARK_QUICK"):
+        parser.error("LOWPREC_BENCHMARK_QUICK must be unset: the numbers of a quick run mean nothing.")
+    if arguments.run or arguments.bench:
+        RESULTS.write_text(json.dumps(run(arguments.bench), indent=1) + "\n", encoding="utf-8")
+    PAGE.write_text(page(read_results()), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
