@@ -26,7 +26,8 @@ extensions = [
     "myst_parser",
     "sphinx_copybutton",
 ]
-source_suffix = {".md": "markdown"}
+source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
+autosummary_generate = False
 exclude_patterns = ["_build", "generated/*.md"]
 myst_enable_extensions = ["deflist", "dollarmath"]
 myst_heading_anchors = 3
