@@ -207,10 +207,18 @@ def writable(out: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array
     if not out.flags.writeable:
         msg = "`out` must be writable, got a read-only array; pass a copy."
         raise ValueError(msg)
-    if any(step == 0 and length > 1 for step, length in zip(out.strides, out.shape, strict=True)):
+    if out.size and any(step == 0 and length > 1 for step, length in zip(out.strides, out.shape, strict=True)):
         msg = f"`out` must have an element for every result, got strides {out.strides}; pass a copy."
         raise ValueError(msg)
     return out
+
+
+def overlap(x: Array, y: Array) -> bool:
+    """Say whether two arrays share an element, or may do so."""
+    try:
+        return np.shares_memory(x, y, max_work=10_000)
+    except (np.exceptions.TooHardError, RuntimeError):
+        return True
 
 
 def refuse_integer(fmt: Format, name: str) -> FloatFormat:

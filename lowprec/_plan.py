@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-from functools import cache, lru_cache
+from dataclasses import dataclass
+from functools import cache, cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import llvmlite.binding as llvm
@@ -27,7 +28,6 @@ class Side(NamedTuple):
     """How one operand is read."""
 
     fmt: FloatFormat
-    view: np.dtype[Any]  # how the packer sees the elements
     kind: str  # the packer's name
     convert: bool  # the array has to be made float32 or float64 first
     own: FloatFormat | None  # the format of its codes, None for numbers
@@ -36,8 +36,9 @@ class Side(NamedTuple):
     numbers: tuple[int, int, int, int]  # the last four fields of `pack.Operand`
 
 
-class Plan(NamedTuple):
-    """A product, all but its arrays."""
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A product, all but its arrays. Compared by identity: equal arguments give the same plan."""
 
     a: Side
     b: Side
@@ -46,6 +47,16 @@ class Plan(NamedTuple):
     out_dtype: np.dtype[Any]
     modes: Modes
     mixed: bool  # float64 operands summed in binary32
+
+    @cached_property
+    def ready(self) -> bool:
+        """Whether the operands need no conversion and no look for NaN."""
+        return not any(side.convert or not side.fmt.has_nan for side in (self.a, self.b))
+
+    @cached_property
+    def kernels(self) -> Kernels:
+        """The compiled kernels."""
+        return kernels(self.a.kind, self.b.kind, self.dtype.itemsize)
 
 
 class Kernels(NamedTuple):
@@ -127,17 +138,15 @@ def _side(fmt: FloatFormat, dtype: np.dtype[Any], modes: Modes, item: int) -> Si
     own: FloatFormat | None = None
     convert = dtype not in (np.dtype(np.float32), np.dtype(np.float64))
     if dtype.kind in "fiuO" and dtype.itemsize >= 4 and dtype != np.float32 or dtype.kind == "O":
-        kind, view, width = "float64", np.dtype(np.uint64), 64
+        kind, width = "float64", 64
     elif isinstance(stored, FloatFormat) and convert and width == 32 and decode_width(stored) == 32:
-        kind, view, own, convert = f"uint{8 * dtype.itemsize}", np.dtype(f"u{dtype.itemsize}"), stored, False
-    elif width == 64:
-        kind, view = "wide", _SINGLE
+        kind, own, convert = f"uint{8 * dtype.itemsize}", stored, False
     else:
-        kind, view = "float32", np.dtype(np.uint32)
+        kind = "wide" if width == 64 else "float32"
     rule = make_rule(fmt, width, modes, False)
     decoding = make_decoding(own or resolve("e5m2"), 32)  # type: ignore[arg-type]
     how, limit = _short_way(fmt, kind, width, modes, own)
-    return Side(fmt, view, kind, convert, own, rule, decoding, (address(rule), address(decoding), how, limit))
+    return Side(fmt, kind, convert, own, rule, decoding, (address(rule), address(decoding), how, limit))
 
 
 def _short_way(fmt: FloatFormat, kind: str, width: int, modes: Modes, own: FloatFormat | None) -> tuple[int, int]:
@@ -163,11 +172,15 @@ def make_plan(
     dtype: Any,
     accumulator: Any,
     out_dtype: Any,
-    modes: Modes,
+    rounding: Any,
+    overflow: Any,
+    subnormals: Any,
+    random_bits: Any,
     dtype_a: np.dtype[Any],
     dtype_b: np.dtype[Any],
 ) -> Plan:
     """Resolve the arguments of a product that are not arrays."""
+    modes = _checks.modes(rounding, overflow, subnormals, random_bits)
     if dtype is None:
         formats = [_own_format(dtype_a, "a"), _own_format(dtype_b, "b")]
     else:

@@ -10,10 +10,11 @@ import numpy as np
 
 from lowprec import _threads
 from lowprec._checks import Array
-from lowprec._plan import Kernels, Plan, Side, address, kernels
+from lowprec._plan import Kernels, Plan, Side, address
 from lowprec.codec import round_to
 from lowprec.kernels import gemm, mixed, rows
 from lowprec.kernels.gemm import Job
+from lowprec.kernels.pack import Operand
 
 _PACKED_BYTES = 1 << 25  # room for packed B at most
 _ALONE = 6_000_000  # multiply-adds up to which the calling thread works alone
@@ -40,21 +41,20 @@ def multiply(a: Array, b: Array, out: Array, plan: Plan, start: Array | None) ->
     if plan.mixed:
         _multiply_mixed(a, b, out, plan, start is None)
         return
-    chosen = kernels(plan.a.kind, plan.b.kind, plan.dtype.itemsize)
     if out.ndim == 2:
-        _multiply_one(a, b, out, plan, chosen, start is None)
+        _multiply_one(a, b, out, plan, start is None)
         return
     if b.ndim == 2 and a.flags.c_contiguous:  # one matrix for all: the batch is rows
-        _multiply_one(a.reshape(-1, k), b, out.reshape(-1, out.shape[-1]), plan, chosen, start is None)
+        _multiply_one(a.reshape(-1, k), b, out.reshape(-1, out.shape[-1]), plan, start is None)
         return
     batch = out.shape[:-2]
     a = np.broadcast_to(a, (*batch, *a.shape[-2:]))
     b = np.broadcast_to(b, (*batch, *b.shape[-2:]))
     if math.prod(out.shape[-2:]) * k <= _SMALL:
-        _multiply_many(a, b, out, plan, chosen, start is None)
+        _multiply_many(a, b, out, plan, start is None)
         return
     for index in np.ndindex(batch):
-        _multiply_one(a[index], b[index], out[index], plan, chosen, start is None)
+        _multiply_one(a[index], b[index], out[index], plan, start is None)
 
 
 def _up(number: int, unit: int) -> int:
@@ -75,82 +75,86 @@ def _blocking(m: int, n: int, k: int, workers: int, chosen: Kernels, item: int) 
     return columns, count, _up(max(1, tall), shape.rows), count * _up(columns, shape.lanes) * item
 
 
-def _numbers(side: Side, start: int, row_step: int, k_step: int) -> tuple[int, ...]:
-    """Return the fields of an `Operand`; steps in elements."""
-    return (start, row_step, k_step, *side.numbers)
+@lru_cache(maxsize=1024)
+def _template(
+    plan: Plan,
+    m: int,
+    n: int,
+    k: int,
+    strides: tuple[int, ...],
+    sizes: tuple[int, int],
+    tall: int,
+    from_zero: bool,
+    final: bool,
+) -> Array:
+    """Return a job's numbers but for the addresses of a, b, c and packed B; ``strides`` are a's, b's and c's row's."""
+    chosen = plan.kernels
+    shape = chosen.shape
+    job = Job(
+        tile=chosen.tile,
+        pack_a=chosen.pack_a,
+        pack_b=chosen.pack_b,
+        a=0,
+        b=0,
+        c=0,
+        packed_b=0,
+        row_bytes=strides[4],
+        m=m,
+        n=n,
+        k=k,
+        from_zero=int(from_zero),
+        final=int(final),
+        tile_rows=shape.rows,
+        lanes=shape.lanes,
+        tile_vectors=shape.vectors,
+        item=plan.dtype.itemsize,
+        k_block=_K_BLOCK,
+        row_block=tall,
+        panel_block=_PANELS,
+    )
+    left = Operand(0, strides[0] // sizes[0], strides[1] // sizes[0], *plan.a.numbers)
+    right = Operand(0, strides[3] // sizes[1], strides[2] // sizes[1], *plan.b.numbers)
+    return np.array((*job, *[0] * gemm.COUNTERS, *left, *right), np.int64)
 
 
-def _multiply_one(a: Array, b: Array, out: Array, plan: Plan, chosen: Kernels, fresh: bool) -> None:
+def _multiply_one(a: Array, b: Array, out: Array, plan: Plan, fresh: bool) -> None:
     """Write one product, all threads on it if it is large."""
-    (m, k), n, item = a.shape, b.shape[1], plan.dtype.itemsize
+    m, k = a.shape
+    n = b.shape[1]
     workers = 1 if m * n * k <= _ALONE else _threads.get_num_threads()
-    columns, count, tall, packed_bytes = _blocking(m, n, k, workers, chosen, item)
+    columns, count, tall, packed_bytes = _blocking(m, n, k, workers, plan.kernels, plan.dtype.itemsize)
+    strides, sizes = (*a.strides, *b.strides, out.strides[0]), (a.itemsize, b.itemsize)
+    at_a, at_b, at_c = address(a), address(b), address(out)
+    if workers == 1 and columns >= n and count >= k:
+        numbers = _template(plan, m, n, k, strides, sizes, tall, fresh, True).copy()
+        numbers[gemm.A_DATA], numbers[gemm.B_DATA], numbers[gemm.C] = at_a, at_b, at_c
+        gemm.gemm_alone(numbers, packed_bytes)
+        return
     packed = np.empty(packed_bytes + 64, np.uint8)
     room = (address(packed) + 63) // 64 * 64
-    size_a, size_b = a.itemsize, b.itemsize
-    (a_row, a_k), (b_k, b_row) = a.strides, b.strides
-    at_a, at_b, at_c = address(a), address(b), address(out)
-    shape, c_row = chosen.shape, out.strides[0]
     for first in range(0, n, columns):
         for begin in range(0, k, count):
-            job = Job(
-                tile=chosen.tile,
-                pack_a=chosen.pack_a,
-                pack_b=chosen.pack_b,
-                a=0,
-                b=0,
-                c=at_c + first * item,
-                packed_b=room,
-                row_bytes=c_row,
-                m=m,
-                n=min(columns, n - first),
-                k=min(count, k - begin),
-                from_zero=int(fresh and begin == 0),
-                final=int(begin + count >= k),
-                tile_rows=shape.rows,
-                lanes=shape.lanes,
-                tile_vectors=shape.vectors,
-                item=item,
-                k_block=_K_BLOCK,
-                row_block=tall,
-                panel_block=_PANELS,
-            )
-            left = _numbers(plan.a, at_a + begin * a_k, a_row // size_a, a_k // size_a)
-            right = _numbers(plan.b, at_b + begin * b_k + first * b_row, b_row // size_b, b_k // size_b)
-            numbers = np.array((*job, 0, 0, 0, *left, *right), np.int64)
-            numbers[gemm.A] = address(numbers) + 8 * (len(job) + gemm.COUNTERS)
-            numbers[gemm.B] = numbers[gemm.A] + 8 * len(left)
-            if workers == 1:
-                gemm.gemm(numbers)
-            else:
-                _threads.share(lambda numbers=numbers: gemm.gemm(numbers), workers)  # type: ignore[misc]
+            part, deep = min(columns, n - first), min(count, k - begin)
+            last = begin + deep == k
+            numbers = _template(plan, m, part, deep, strides, sizes, tall, fresh and begin == 0, last).copy()
+            numbers[gemm.A_DATA] = at_a + begin * strides[1]
+            numbers[gemm.B_DATA] = at_b + begin * strides[2] + first * strides[3]
+            numbers[gemm.C] = at_c + first * plan.dtype.itemsize
+            numbers[gemm.PACKED_B] = room
+            _threads.share(lambda numbers=numbers: gemm.gemm(numbers), workers)  # type: ignore[misc]
 
 
-def _multiply_many(a: Array, b: Array, out: Array, plan: Plan, chosen: Kernels, fresh: bool) -> None:
+def _multiply_many(a: Array, b: Array, out: Array, plan: Plan, fresh: bool) -> None:
     """Write the products of a batch of small matrices, each done by one thread."""
-    (m, k), n, item = a.shape[-2:], b.shape[-1], plan.dtype.itemsize
-    count = math.prod(out.shape[:-2])
-    shape = chosen.shape
-    a_k, b_k, b_row = a.strides[-1], b.strides[-2], b.strides[-1]
-    job = np.array(
-        Job(
-            chosen.tile, chosen.pack_a, chosen.pack_b, 0, 0, 0, 0, out.strides[-2], m, n, k, int(fresh), 1,
-            shape.rows, shape.lanes, shape.vectors, item, _K_BLOCK, _up(min(m, 128), shape.rows), _PANELS,
-        ),
-        np.int64,
-    )  # fmt: skip
-    left = np.array(_numbers(plan.a, address(a), a.strides[-2] // a.itemsize, a_k // a.itemsize), np.int64)
-    right = np.array(_numbers(plan.b, address(b), b_row // b.itemsize, b_k // b.itemsize), np.int64)
-    operands = np.empty((2, count, len(left)), np.int64)
-    operands[0], operands[1] = left, right
-    operands[0, :, 0] += _offsets(a)
-    operands[1, :, 0] += _offsets(b)
-    jobs = np.tile(job, (count, 1))
-    jobs[:, gemm.A] = address(operands) + np.arange(count) * operands.strides[1]
-    jobs[:, gemm.B] = jobs[:, gemm.A] + operands.strides[0]
-    jobs[:, gemm.C] = address(out) + _offsets(out)
+    (m, k), n = a.shape[-2:], b.shape[-1]
+    count, shape = math.prod(out.shape[:-2]), plan.kernels.shape
+    strides, sizes = (*a.strides[-2:], *b.strides[-2:], out.strides[-2]), (a.itemsize, b.itemsize)
+    template = _template(plan, m, n, k, strides, sizes, _up(min(m, 128), shape.rows), fresh, True)
+    jobs = np.tile(template, (count, 1))
+    for place, x in ((gemm.A_DATA, a), (gemm.B_DATA, b), (gemm.C, out)):
+        jobs[:, place] = address(x) + _offsets(x)
     claimed = np.zeros(1, np.int64)
-    size = k * _up(n, shape.lanes) * item
+    size = k * _up(n, shape.lanes) * plan.dtype.itemsize
     workers = 1 if count * m * n * k <= _ALONE else min(count, _threads.get_num_threads())
     _threads.share(lambda: gemm.gemm_many(jobs, claimed, size), workers)
 
@@ -165,22 +169,11 @@ def _offsets(x: Array) -> Array:
 
 def _whole(x: Array, side: Side, plan: Plan) -> Array:
     """Return an operand as rounded float64 values."""
-    view: Any = {"float64": np.float64, "float32": np.float32, "wide": np.float32}.get(side.kind)
-    if view is None:
-        x = x.view(side.own.storage_dtype) if side.own is not None else x
-    else:
-        x = x.view(view)
     modes = plan.modes
     # A stochastic operand has been rounded before; toward zero leaves it as it is.
     rounding = "toward_zero" if str(modes.rounding) == "stochastic" else modes.rounding
-    values = round_to(x, side.fmt, rounding=rounding, overflow=_policy(side, plan), subnormals=modes.subnormals)
+    values = round_to(x, side.fmt, rounding=rounding, overflow=modes.overflow, subnormals=modes.subnormals)
     return np.ascontiguousarray(values, np.float64)
-
-
-def _policy(side: Side, plan: Plan) -> Any:
-    """Return the overflow policy of an operand."""
-    del side
-    return plan.modes.overflow
 
 
 def _multiply_mixed(a: Array, b: Array, out: Array, plan: Plan, fresh: bool) -> None:

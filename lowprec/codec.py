@@ -377,13 +377,14 @@ def round_to(
     values = src.values
     dtype = _result_dtype(src, form)
     result = None if out is None else _checks.writable(out, values.shape, dtype)
+    if result is not None and not _same_place(values, result) and _checks.overlap(values, result):
+        msg = "`out` must be `x` itself or must not overlap it, got arrays that share memory; pass another array."
+        raise ValueError(msg)
     if not form.has_nan:
         _refuse_nan(np.ascontiguousarray(values), form, "x")
     target = result
     if target is None or not target.flags.c_contiguous or not target.dtype.isnative or target.dtype != values.dtype:
         target = np.empty(values.shape, values.dtype)
-    elif np.may_share_memory(target, values) and not _same_place(target, values):
-        values = values.copy()
     if _too_fine(src, form, how):
         target[...] = np.array(_by_reference(src, form, how, seed, reference.round_to), dtype).reshape(values.shape)
     else:

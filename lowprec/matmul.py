@@ -9,23 +9,25 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lowprec import _checks, _product
-from lowprec._checks import Array, Modes
+from lowprec._checks import Array
 from lowprec._plan import Plan, Side, make_plan
 from lowprec.codec import round_into, round_to
 from lowprec.formats import stored_format
 from lowprec.kernels import codec as codec_kernels
 from lowprec.rounding import Rounding
 
+_FLOAT32 = np.dtype(np.float32)
 _CHUNK_BYTES = 1 << 25  # of intermediate sums at most, where they are rounded to `out_dtype` afterwards
 
 
 def _as_array(x: Any, name: str) -> Array:
     """Return an operand as a native, aligned array of real numbers."""
+    if type(x) is np.ndarray and x.dtype is _FLOAT32 and x.flags.aligned:
+        return x
     array = _checks.plain_array(x, name)
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
-    size = array.dtype.itemsize
-    if not array.flags.aligned or any(step % size for step in array.strides):
+    if not array.flags.aligned:
         array = array.copy()
     if array.dtype.kind not in "fiub" and stored_format(array.dtype) is None:
         _checks.source(array, name)  # raises, unless these are Python ints
@@ -33,28 +35,29 @@ def _as_array(x: Any, name: str) -> Array:
 
 
 class _Call:
-    """One call's checked arguments: the operands as float arrays or codes, the plan, the seed."""
+    """One call's operands, and what its other arguments amount to."""
 
-    def __init__(self, a: Any, b: Any, keywords: dict[str, Any], names: tuple[str, str] = ("a", "b")) -> None:
-        self.names = names
-        self.modes: Modes = _checks.modes(
-            keywords["rounding"], keywords["overflow"], keywords["subnormals"], keywords["random_bits"]
-        )
-        self.seed = _checks.seed(keywords["rng"], self.modes.rounding)
-        self.a, self.b = _as_array(a, names[0]), _as_array(b, names[1])
-        dtype = keywords["dtype"]
-        arguments = (tuple(dtype) if isinstance(dtype, list) else dtype, keywords["accumulator"], keywords["out_dtype"])
+    __slots__ = ("a", "b", "names", "plan", "seed")
+
+    def __init__(self, a: Array, b: Array, how: tuple[Any, ...], rng: Any, names: tuple[str, str] = ("a", "b")) -> None:
+        self.a, self.b, self.names = a, b, names
         try:
-            self.plan = make_plan(*arguments, self.modes, self.a.dtype, self.b.dtype)
+            self.plan = make_plan(*how, a.dtype, b.dtype)
         except TypeError:  # an unhashable argument, or what the check itself says
-            self.plan = make_plan.__wrapped__(*arguments, self.modes, self.a.dtype, self.b.dtype)
+            dtype = tuple(how[0]) if isinstance(how[0], list) else how[0]
+            self.plan = make_plan.__wrapped__(dtype, *how[1:], a.dtype, b.dtype)
+        self.seed = _checks.seed(rng, self.plan.modes.rounding)
 
     def prepare(self) -> None:
         """Make the operands readable for the kernels; nothing can fail after this."""
-        if self.modes.rounding is Rounding.STOCHASTIC:
+        plan = self.plan
+        if plan.modes.rounding is Rounding.STOCHASTIC:
             self._round_stochastically()
-        self.a = _prepared(self.a, self.plan.a, self.plan, self.names[0])
-        self.b = _prepared(self.b, self.plan.b, self.plan, self.names[1])
+            plan = self.plan
+        if plan.ready:
+            return
+        self.a = _prepared(self.a, plan.a, plan, self.names[0])
+        self.b = _prepared(self.b, plan.b, plan, self.names[1])
 
     def _round_stochastically(self) -> None:
         """Round both operands whole; that the packer rounds the results again changes nothing."""
@@ -64,19 +67,18 @@ class _Call:
             (self.a, plan.a, 0, self.names[0]),
             (self.b, plan.b, 1, self.names[1]),
         ):
-            values = np.ascontiguousarray(_checks.source(x, name).values)
+            values = np.ascontiguousarray(_checks.source(x, name).values).reshape(x.shape)
             if not side.fmt.has_nan:
                 _refuse_nan(values, side.fmt.name, name)
             if side.fmt.max > np.finfo(values.dtype).max:
                 values = values.astype(np.float64)
             out = np.empty_like(values)
-            round_into(values, out, side.fmt, self.modes, self.seed, codes=False, stream=stream)
+            round_into(values, out, side.fmt, plan.modes, self.seed, codes=False, stream=stream)
             rounded.append(out)
         self.a, self.b = rounded
+        modes = (*plan.modes[:3], plan.modes.random_bits)
         formats = (plan.a.fmt, plan.b.fmt)
-        total = "float64" if plan.dtype == np.float64 else "float32"
-        out_fmt = plan.out_fmt
-        self.plan = make_plan(formats, total, out_fmt, self.modes, self.a.dtype, self.b.dtype)
+        self.plan = make_plan(formats, plan.dtype, plan.out_fmt, *modes, self.a.dtype, self.b.dtype)
 
 
 def _refuse_nan(x: Array, fmt: str, name: str) -> None:
@@ -99,7 +101,7 @@ def _prepared(x: Array, side: Side, plan: Plan, name: str) -> Array:
             x = np.asarray(round_to(src.exact, side.fmt, rounding=plan.modes.rounding))
     if not side.fmt.has_nan:
         _refuse_nan(x, side.fmt.name, name)
-    return x if x.dtype == side.view else x.view(side.view)
+    return x
 
 
 def _start(c: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array | None:
@@ -125,23 +127,15 @@ def _target(out: Any, shape: tuple[int, ...], call: _Call, c: Array | None) -> A
         return None
     out = _checks.writable(out, shape, call.plan.out_dtype)
     for name, x in zip(call.names, (call.a, call.b), strict=True):
-        if _overlap(out, x):
+        if _checks.overlap(out, x):
             msg = f"`out` must not overlap `{name}`, got arrays that share memory; pass out=None or another array."
             raise ValueError(msg)
-    if c is not None and _overlap(out, c):
+    if c is not None and _checks.overlap(out, c):
         same = out.ctypes.data == c.ctypes.data and out.strides == c.strides and out.shape == c.shape
         if not same:
             msg = "`out` must not overlap `c` unless it is `c`, got arrays that share memory; pass another array."
             raise ValueError(msg)
     return out
-
-
-def _overlap(x: Array, y: Array) -> bool:
-    """Say whether two arrays share an element, or may do so."""
-    try:
-        return np.shares_memory(x, y, max_work=10_000)
-    except (np.exceptions.TooHardError, RuntimeError):
-        return True
 
 
 def _finish(total: Array, call: _Call, out: Array, bias: Array | None = None) -> None:
@@ -162,11 +156,11 @@ def _finish(total: Array, call: _Call, out: Array, bias: Array | None = None) ->
     total = np.ascontiguousarray(total)
     if fmt.name == "tf32":
         values = np.empty_like(total)
-        round_into(total, values, fmt, call.modes, call.seed, codes=False, stream=2)
+        round_into(total, values, fmt, call.plan.modes, call.seed, codes=False, stream=2)
         out[...] = values
         return
     codes = np.empty(total.shape, fmt.code_dtype)
-    round_into(total, codes, fmt, call.modes, call.seed, codes=True, stream=2)
+    round_into(total, codes, fmt, call.plan.modes, call.seed, codes=True, stream=2)
     out[...] = codes.view(plan.out_dtype)
 
 
@@ -275,13 +269,15 @@ def matmul(
     >>> lp.matmul(a, a.T, dtype=("e4m3fn", "e5m2"), out_dtype="bf16")
     array([[1]], dtype=bfloat16)
     """
-    call = _Call(a, b, locals())
+    how = (dtype, accumulator, out_dtype, rounding, overflow, subnormals, random_bits)
+    call = _Call(_as_array(a, "a"), _as_array(b, "b"), how, rng)
     x, y, full, shape = _matrices(call.a, call.b)
     start = _start(c, shape, call.plan.dtype)
     target = _target(out, shape, call, start)
+    left, right = call.a, call.b
     call.prepare()
     plan = call.plan
-    if call.a is not x or call.b is not y:
+    if call.a is not left or call.b is not right:
         x, y, _, _ = _matrices(call.a, call.b)
     if start is not None and shape != full:
         start = np.broadcast_to(start, shape).reshape(full)
@@ -293,7 +289,7 @@ def matmul(
     whole = np.empty(full, plan.out_dtype) if shape != full or plan.out_fmt is None else result
     # A chunk of rows at a time, unless the element index matters.
     rows, per_row = full[-2], max(1, math.prod(full[:-2]) * full[-1] * plan.dtype.itemsize)
-    step = rows if call.modes.rounding is Rounding.STOCHASTIC else max(1, _CHUNK_BYTES // per_row)
+    step = rows if call.plan.modes.rounding is Rounding.STOCHASTIC else max(1, _CHUNK_BYTES // per_row)
     for first in range(0, rows, max(1, step)):
         part = slice(first, min(rows, first + step))
         total = np.empty((*full[:-2], part.stop - part.start, full[-1]), plan.dtype)
@@ -356,7 +352,8 @@ def vecdot(
     >>> lp.vecdot([[1.0, 2.0], [3.0, 4.0]], [1.0, 0.1], dtype="e4m3fn")
     array([1.203125, 3.40625 ], dtype=float32)
     """
-    call = _Call(a, b, locals())
+    how = (dtype, accumulator, out_dtype, rounding, overflow, subnormals, random_bits)
+    call = _Call(_as_array(a, "a"), _as_array(b, "b"), how, rng)
     if call.a.ndim == 0 or call.b.ndim == 0:
         raise _shape_error("`a` and `b` must have at least one axis", call.a, call.b)
     if call.a.shape[-1] != call.b.shape[-1]:
@@ -436,7 +433,8 @@ def linear(
         rule = f"`x` must have shape (..., K) with K = {weights.shape[1]}, as `w` of shape {weights.shape} has it"
         msg = f"{rule}, got {inputs.shape}."
         raise ValueError(msg)
-    call = _Call(inputs, weights.T, {**locals(), "a": None}, ("x", "w"))
+    how = (dtype, accumulator, out_dtype, rounding, overflow, subnormals, random_bits)
+    call = _Call(inputs, weights.T, how, rng, ("x", "w"))
     added = None
     if bias is not None:
         given = _as_array(bias, "bias")

@@ -13,6 +13,7 @@ import numba
 import numpy as np
 
 from lowprec._jit import inline, njit
+from lowprec.kernels.pack import Operand
 from lowprec.kernels.tile import FROM_ZERO, LAST
 from lowprec.kernels.words import (
     at_address,
@@ -53,6 +54,9 @@ class Job(NamedTuple):
 FIELDS = len(Job._fields)
 A, B, C, PACKED_B = (Job._fields.index(name) for name in ("a", "b", "c", "packed_b"))
 COUNTERS = 3  # pieces of packing claimed, those done, pieces of rows claimed
+# A job travels as one array: its fields, the counters, and the `Operand` of A and that of B.
+A_DATA = FIELDS + COUNTERS
+B_DATA = A_DATA + len(Operand._fields)
 
 
 @inline
@@ -163,35 +167,51 @@ def _aligned(room):
     return (room.ctypes.data + 63) // 64 * 64
 
 
+@inline
+def _keep(room):
+    """Use an array once more: Numba frees it after its last use, and does not see that its address is in use."""
+    room[0] = 0
+
+
+@inline
+def _complete(numbers):
+    """Write the addresses of the operands, which travel in the same array, into the job."""
+    numbers[A] = numbers.ctypes.data + 8 * A_DATA
+    numbers[B] = numbers.ctypes.data + 8 * B_DATA
+
+
 @njit()
 def gemm(numbers):
-    """Take part in one product until nothing is left to claim; k is at least 1.
-
-    ``numbers`` are the fields of a `Job` and then the counters, which start at 0 and all threads share.
-    """
+    """Take part in one product until nothing is left to claim; k is at least 1, the counters start at 0."""
     found = standard_float_mode()
+    _complete(numbers)
     j = _job(numbers)
     room = np.empty(_room(j) + 64, np.uint8)
     _take_part(j, numbers[FIELDS:], _aligned(room))
+    _keep(room)
     restore_float_mode(found)
+
+
+@njit()
+def gemm_alone(numbers, packed_size):
+    """Do one product on this thread alone, with room for packed B of its own."""
+    packed = np.empty(packed_size + 64, np.uint8)
+    numbers[PACKED_B] = _aligned(packed)
+    gemm(numbers)
+    _keep(packed)
 
 
 @njit()
 def gemm_many(jobs, claimed, packed_size):
-    """Take part in many small products of one blocking: each is claimed whole and done by one thread.
+    """Take part in many small products of one shape: each is claimed whole and done by one thread.
 
-    ``jobs`` has a row of `Job` fields for each; their ``packed_b`` is not used.
+    ``jobs`` has a row of numbers for each; their room for packed B is found here.
     """
-    found = standard_float_mode()
-    room = np.empty(_room(_job(jobs[0])) + 64, np.uint8)
     packed = np.empty(packed_size + 64, np.uint8)
-    numbers = np.empty(FIELDS + COUNTERS, np.int64)
     while True:
         index = atomic_add(claimed, 0, 1)
         if index >= jobs.shape[0]:
             break
-        numbers[:FIELDS] = jobs[index]
-        numbers[PACKED_B] = _aligned(packed)
-        numbers[FIELDS:] = 0
-        _take_part(_job(numbers), numbers[FIELDS:], _aligned(room))
-    restore_float_mode(found)
+        jobs[index, PACKED_B] = _aligned(packed)
+        gemm(jobs[index])
+    _keep(packed)
