@@ -31,7 +31,7 @@ SIGNATURES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "unpack": (("data", "fmt", "count"), ()),
     "matmul": (("a", "b", "dtype"), PRODUCT),
     "vecdot": (("a", "b", "dtype"), PRODUCT),
-    "linear": (("x", "w", "bias", "dtype"), tuple(name for name in PRODUCT if name not in ("c", "out"))),
+    "linear": (("x", "w", "bias", "dtype"), PRODUCT),
     "set_num_threads": (("n",), ()),
     "get_num_threads": ((), ()),
 }
