@@ -24,3 +24,4 @@ class _CallablePackage(ModuleType):
 
 
 sys.modules[__name__].__class__ = _CallablePackage
+__doc__ = study.__doc__ or ""  # what help() and editors show for `lowprec.study`

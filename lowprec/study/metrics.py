@@ -73,8 +73,8 @@ def cross_entropy(logits: NDArray[Any], labels: NDArray[np.integer[Any]]) -> flo
     Examples
     --------
     >>> import numpy as np
-    >>> cross_entropy(np.zeros((1, 2)), np.array([0])) == np.log(2)
-    True
+    >>> round(cross_entropy(np.zeros((1, 2)), np.array([0])), 6)  # log(2)
+    0.693147
     """
     wide = logits.astype(np.float64)
     if not np.isfinite(wide).all():

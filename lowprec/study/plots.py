@@ -115,7 +115,7 @@ def figure(result: StudyResult) -> Any:
     drawn = require("matplotlib.figure", "A plot").Figure(figsize=(7.2, 7.8), layout="constrained")
     require("matplotlib.backends.backend_agg", "A plot").FigureCanvasAgg(drawn)
     above, below = drawn.subplots(2, 1, sharex=True)
-    # A format that float32 cannot hold runs with fp64 instead: no reason to name the accumulator of every point.
+    # By default a format that float32 cannot hold is summed in fp64: no reason to name the accumulator of every point.
     several = len({row["accumulator"] for row in result.table if row["bits"] <= _WIDEST}) > 1
     sqnr, rise = [], []
     for row in result.table:

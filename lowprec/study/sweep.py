@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from lowprec.study.workloads import workload as find_workload
 def study(
     workload: str | Workload = "digits",
     dtypes: Iterable[str | Format] | str | Format | None = None,
-    accumulators: Sequence[Any] | str = ("fp32",),
+    accumulators: Iterable[Any] | str | None = None,
     *,
     scaled: bool = True,
     progress: bool = True,
@@ -39,9 +39,9 @@ def study(
         The formats; every float format of `lowprec.formats` that can hold weights if not given, which leaves out
         `float8_e8m0fnu` alone (no sign, no zero). Integer formats are refused: they need a quantiser's scale, which
         this version of lowprec does not have.
-    accumulators : sequence
-        Accumulators, as in `lowprec.matmul`. A format that does not fit in float32 takes ``"fp64"`` in the place
-        of ``"fp32"``, and its record says so.
+    accumulators : iterable, optional
+        Accumulators, as in `lowprec.matmul`, each tried with every format. If not given, what `lowprec.matmul` takes
+        if it is given none: ``"fp32"``, or ``"fp64"`` for formats that float32 cannot hold.
     scaled : bool
         Whether formats narrower than 16 bits get a power-of-two scale per tensor, so that values neither overflow nor
         vanish: the largest one that keeps the tensor's largest magnitude inside the format (at most 2**16). It is
@@ -116,15 +116,11 @@ def _pairs(dtypes: Any, accumulators: Any) -> list[tuple[FloatFormat, Any]]:
         if isinstance(dtypes, (str, Format)) or not isinstance(dtypes, Iterable):
             dtypes = [dtypes]
         chosen = [float_format(name) for name in dtypes]
-    if isinstance(accumulators, str) or not isinstance(accumulators, Iterable):
-        accumulators = [accumulators]
+    words = [accumulators] if isinstance(accumulators, str) or not isinstance(accumulators, Iterable) else accumulators
+    words = list(words)
     single = find_format("float32")
-    pairs: list[tuple[FloatFormat, Any]] = []
-    for fmt in chosen:
-        for word in list(accumulators):
-            pair = (fmt, "fp64" if word == "fp32" and not _fits(fmt, single) else word)
-            if pair not in pairs:
-                pairs.append(pair)
+    own = {fmt: "fp32" if _fits(fmt, single) else "fp64" for fmt in chosen}
+    pairs = list(dict.fromkeys((fmt, own[fmt] if word is None else word) for fmt in chosen for word in words))
     if not pairs:
         name = "accumulators" if chosen else "dtypes"
         msg = f"`{name}` must not be empty."

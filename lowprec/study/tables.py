@@ -21,16 +21,37 @@ class Table(NamedTuple):
         Printed above; empty for none.
     notes : sequence of str
         Sentences, printed below.
+    optional : sequence of str
+        Headings of columns that a narrow terminal leaves out, the first one first.
     """
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     title: str = ""
     notes: Sequence[str] = ()
+    optional: Sequence[str] = ()
 
     def headings(self) -> list[str]:
         """Return the headings without their alignment."""
         return [column.removeprefix("<") for column in self.columns]
+
+    def widths(self) -> list[int]:
+        """Return how many characters each column takes."""
+        return [max(map(len, column)) for column in zip(self.headings(), *self.rows, strict=True)]
+
+    def fitted(self, width: int) -> Table:
+        """Return the table without as many optional columns as it takes to fit in a width, if that can be."""
+        table, left_out = self, []
+        for name in self.optional:
+            if sum(table.widths()) + 2 * (len(table.columns) - 1) <= width:
+                break
+            at = table.headings().index(name)
+            rows = [[*row[:at], *row[at + 1 :]] for row in table.rows]
+            table = table._replace(columns=[*table.columns[:at], *table.columns[at + 1 :]], rows=rows)
+            left_out.append(name)
+        if left_out:
+            table = table._replace(notes=[*table.notes, f"Left out of a terminal this narrow: {', '.join(left_out)}."])
+        return table
 
 
 def plain(table: Table) -> str:
@@ -58,9 +79,8 @@ def plain(table: Table) -> str:
     bf16    16
     fp4      4
     """
-    heads = table.headings()
-    widths = [max(map(len, column)) for column in zip(heads, *table.rows, strict=True)]
-    lines = [heads, ["-" * width for width in widths], *table.rows]
+    widths = table.widths()
+    lines = [table.headings(), ["-" * width for width in widths], *table.rows]
     text = [
         "  ".join(
             cell.ljust(width) if column.startswith("<") else cell.rjust(width)
@@ -102,15 +122,16 @@ def rich_table(table: Table) -> Any:
         pad_edge=False,
         show_edge=False,
     )
-    for column, head in zip(table.columns, table.headings(), strict=True):
-        grid.add_column(head, justify="left" if column.startswith("<") else "right", overflow="fold")
+    for place, (column, head) in enumerate(zip(table.columns, table.headings(), strict=True)):
+        left = column.startswith("<")
+        grid.add_column(head, justify="left" if left else "right", overflow="fold", no_wrap=place == 0)
     for row in table.rows:
         grid.add_row(*map(Text, row))
     return Group(grid, *map(Text, table.notes))
 
 
 def show(table: Table) -> None:
-    """Print a table to standard output, by rich if it is installed and the output is a terminal wide enough for it.
+    """Print a table to standard output: by rich if that is a terminal and rich is installed, else as plain text.
 
     Parameters
     ----------
@@ -128,7 +149,8 @@ def show(table: Table) -> None:
         except ImportError:
             pass
         else:
-            Console().print(rich_table(table))
+            console = Console()
+            console.print(rich_table(table.fitted(console.width)))
             return
     print(plain(table))
 

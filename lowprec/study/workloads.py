@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lowprec._checks import fmt_of
 from lowprec.formats import FloatFormat
-from lowprec.formats import format as find_format
 from lowprec.matmul import linear
 from lowprec.study._extras import require
 
@@ -224,7 +224,7 @@ def scale_exponent(tensor: NDArray[Any], fmt: FloatFormat) -> int:
 
 def float_format(dtype: Any) -> FloatFormat:
     """Return the format of weights and activations, or say why it cannot hold them."""
-    fmt = find_format(dtype)
+    fmt = fmt_of(dtype, "dtypes")
     if not isinstance(fmt, FloatFormat):
         msg = f"`dtypes` must be float formats, got {fmt.name}; integers need a scale, which `lowprec.study` lacks yet."
         raise ValueError(msg)
