@@ -196,9 +196,15 @@ most 1.5. With `out` given, nothing is allocated; without it, the operating syst
 ### round_to
 
 {section("bench_codec.Round.track_round_to", copy)}
+### encode with out
+
+{section("bench_codec.Round.track_encode_out", copy)}
 ### encode
 
 {section("bench_codec.Round.track_encode", copy)}
+### decode with out
+
+{section("bench_codec.Decode.track_decode_out", copy)}
 ### decode
 
 {section("bench_codec.Decode.track_decode", copy)}

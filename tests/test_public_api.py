@@ -23,8 +23,8 @@ PRODUCT = ("accumulator", "c", "out_dtype", *MODES, "out")
 SIGNATURES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "format": (("fmt",), ()),
     "formats": ((), ()),
-    "encode": (("x", "fmt"), MODES),
-    "decode": (("codes", "fmt"), ("dtype",)),
+    "encode": (("x", "fmt"), (*MODES, "out")),
+    "decode": (("codes", "fmt"), ("dtype", "out")),
     "round_to": (("x", "fmt"), (*MODES, "out")),
     "cast": (("x", "fmt"), MODES),
     "pack": (("codes", "fmt"), ()),
