@@ -208,6 +208,22 @@ def _by_reference(src: Source, fmt: Format, modes: Modes, seed: int, function: C
     ]
 
 
+# The mantissa from which a power of two goes up to the next; a tie goes up (one significand bit), odd is never up.
+_POWER_THRESHOLD = {
+    Rounding.NEAREST_EVEN: 1 << 22,
+    Rounding.NEAREST_AWAY: 1 << 22,
+    Rounding.TOWARD_ZERO: 1 << 23,
+    Rounding.TOWARD_POSITIVE: 1,
+    Rounding.TOWARD_NEGATIVE: 1 << 23,
+    Rounding.TO_ODD: 1 << 23,
+}
+
+
+def _bare_powers(fmt: Format) -> bool:
+    """Say whether a format is `float8_e8m0fnu` or one with its exponents: float32's, without mantissa, sign or zero."""
+    return not fmt.has_zero and fmt.mantissa_bits == 0 and fmt.exponent_bits == 8 and fmt.bias == 127 and fmt.has_nan
+
+
 def round_into(
     values: Array, out: Array, fmt: Format, modes: Modes, seed: int, *, codes: bool, stream: int = 0
 ) -> None:
@@ -223,6 +239,13 @@ def round_into(
             drawn(flat[part], target[part], rule, key, np.uint64(start), np.uint64(stream), bits)
 
         _each_chunk(work, flat.size)
+        return
+    if flat.dtype == np.float32 and _bare_powers(fmt):
+        rule = make_rule(fmt, 64, modes, True).astype(np.uint32)
+        threshold = np.uint32(_POWER_THRESHOLD[modes.rounding])
+        powers = kernels.encode_powers if codes else kernels.round_powers
+        words, target = _words(flat), target if codes else _words(target)
+        _each_chunk(lambda part, _: powers(words[part], target[part], rule, threshold), flat.size)
         return
     rule = make_rule(fmt, width, modes, codes)
     if width == 64 and flat.dtype == np.float32:
@@ -252,6 +275,7 @@ def encode(
     subnormals: str = "keep",
     rng: Any = None,
     random_bits: int = 32,
+    out: Array | None = None,
 ) -> Any:
     """Round numbers to a format and return their codes.
 
@@ -275,6 +299,8 @@ def encode(
         gives one seed.
     random_bits : int
         How many random bits stochastic rounding compares with, 1 to 32.
+    out : ndarray, optional
+        Where to put the codes, of the shape of `x` and dtype ``fmt.code_dtype``; must not overlap `x`.
 
     Returns
     -------
@@ -284,10 +310,11 @@ def encode(
     Raises
     ------
     TypeError
-        If `x` holds no real numbers, or an argument is of the wrong kind.
+        If `x` holds no real numbers, `out` has another dtype, or an argument is of the wrong kind.
     ValueError
-        If a name is unknown, the format cannot express `overflow`, `x` holds NaN and the format has none, or `rng` is
-        missing for stochastic rounding.
+        If a name is unknown, the format cannot express `overflow`, `x` holds NaN and the format has none, `rng` is
+        missing for stochastic rounding, or `out` has another shape, is read-only or overlaps `x`. `out` is then
+        untouched.
 
     Notes
     -----
@@ -311,14 +338,25 @@ def encode(
     _checks.policy(form, how.overflow)
     seed = _checks.seed(rng, how.rounding)
     src = _checks.source(x, "x")
+    shape = src.values.shape
+    result = None if out is None else _checks.writable(out, shape, form.code_dtype)
+    if result is not None and _checks.overlap(result, src.values):
+        msg = "`out` must not overlap `x`, got arrays that share memory; pass another array."
+        raise ValueError(msg)
     if not form.has_nan:
         _refuse_nan(np.ascontiguousarray(src.values), form, "x")
-    out = np.empty(src.values.shape, form.code_dtype)
+    direct = result is not None and result.flags.c_contiguous
+    target = result if result is not None and direct else np.empty(shape, form.code_dtype)
     if _too_fine(src, form, how):
-        out[...] = np.array(_by_reference(src, form, how, seed, reference.encode), form.code_dtype).reshape(out.shape)
+        codes = _by_reference(src, form, how, seed, reference.encode)
+        target[...] = np.array(codes, form.code_dtype).reshape(shape)
     else:
-        round_into(np.ascontiguousarray(src.values), out, form, how, seed, codes=True)
-    return out[()]
+        round_into(np.ascontiguousarray(src.values), target, form, how, seed, codes=True)
+    if result is None:
+        return target[()]
+    if not direct:
+        result[...] = target
+    return result
 
 
 def round_to(
@@ -405,7 +443,7 @@ def _result_dtype(src: Source, fmt: Format) -> np.dtype[Any]:
     return np.dtype(np.float32)
 
 
-def decode(codes: ArrayLike, fmt: Any, *, dtype: Any = np.float32) -> Any:
+def decode(codes: ArrayLike, fmt: Any, *, dtype: Any = np.float32, out: Array | None = None) -> Any:
     """Return the values of codes. Exact.
 
     Parameters
@@ -416,6 +454,8 @@ def decode(codes: ArrayLike, fmt: Any, *, dtype: Any = np.float32) -> Any:
         The format.
     dtype : dtype
         float32, float64 or float16.
+    out : ndarray, optional
+        Where to put the values, of the shape of `codes` and of `dtype`; must not overlap `codes`.
 
     Returns
     -------
@@ -425,9 +465,10 @@ def decode(codes: ArrayLike, fmt: Any, *, dtype: Any = np.float32) -> Any:
     Raises
     ------
     TypeError
-        If `codes` is not an integer array, or `dtype` is another.
+        If `codes` is not an integer array, `dtype` is another, or `out` has another dtype.
     ValueError
-        If a code is out of range, or `dtype` cannot hold every value of the format.
+        If a code is out of range, `dtype` cannot hold every value of the format, or `out` has another shape, is
+        read-only or overlaps `codes`.
 
     Examples
     --------
@@ -444,11 +485,19 @@ def decode(codes: ArrayLike, fmt: Any, *, dtype: Any = np.float32) -> Any:
         wider = "float32" if fits(form, np.dtype(np.float32)) else "float64"
         msg = f"`dtype` must hold every value of `{form}`, got {target}; pass dtype=np.{wider}."
         raise ValueError(msg)
-    if target.itemsize == 2:
-        return np.asarray(decode(codes, form)).astype(target)[()]
     array = _checked_codes(codes, form)
-    out = np.empty(array.shape, target)
-    flat, result = np.ascontiguousarray(array).reshape(-1), out.reshape(-1)
+    place = None if out is None else _checks.writable(out, array.shape, target)
+    if place is not None and _checks.overlap(place, array):
+        msg = "`out` must not overlap `codes`, got arrays that share memory; pass another array."
+        raise ValueError(msg)
+    if target.itemsize == 2 or (place is not None and not place.flags.c_contiguous):
+        values = np.asarray(decode(codes, form, dtype=np.float32 if target.itemsize == 2 else target)).astype(target)
+        if place is None:
+            return values[()]
+        place[...] = values
+        return place
+    values = np.empty(array.shape, target) if place is None else place
+    flat, result = np.ascontiguousarray(array).reshape(-1), values.reshape(-1)
     if isinstance(form, IntFormat):
         sign = 1 << (form.bits - 1) if form.is_signed else 1 << form.bits
         _each_chunk(
@@ -466,7 +515,7 @@ def decode(codes: ArrayLike, fmt: Any, *, dtype: Any = np.float32) -> Any:
         _each_chunk(lambda part, _: kernels.decode_64(flat[part], words[part], decoding), flat.size)
         if wide is not result:
             result[...] = wide
-    return out[()]
+    return values[()] if place is None else place
 
 
 def _checked_codes(codes: ArrayLike, fmt: Format) -> Array:

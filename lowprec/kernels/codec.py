@@ -13,6 +13,8 @@ from lowprec.kernels.rounding import (
     decoding,
     encode_word,
     encode_word_stochastic,
+    power_bits,
+    power_code,
     random_word,
     round_word,
     round_word_stochastic,
@@ -56,6 +58,24 @@ def round_wide(x, out, p):
     f = rule(p)
     for i in range(x.size):
         out[i] = bits_float(round_word(float_bits(np.float64(x[i])), f))
+
+
+@njit()
+def encode_powers(x, out, p, threshold):
+    """Round float32 bits to codes of bare powers of two from 2**-127 on; ``p`` is the rule for codes."""
+    full_width()
+    f = rule(p)
+    for i in range(x.size):
+        out[i] = power_code(x[i], threshold, f)
+
+
+@njit()
+def round_powers(x, out, p, threshold):
+    """Round float32 bits to values of such a format; ``p`` is the rule for codes."""
+    full_width()
+    f = rule(p)
+    for i in range(x.size):
+        out[i] = power_bits(power_code(x[i], threshold, f), f.nan)
 
 
 @njit()

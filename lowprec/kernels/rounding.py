@@ -276,3 +276,33 @@ def decode_word(code, p):
     nan = less(p.last, magnitude)
     result = pick(nan, p.nan, result)
     return pick(equal(code, p.nan_code), p.nan, result)
+
+
+@inline
+def power_code(u, threshold, f):
+    """Return the code of a format of bare powers of two from 2**-127 on, for the float32 with bits ``u``.
+
+    The code is the exponent field, plus one if the mantissa reaches the threshold. Subnormal sources from 2**-127 on
+    have their leading bit where others have half an ulp; smaller ones become the smallest power.
+    """
+    zero, one = constant(u, 0), constant(u, 1)
+    sign = both(u, _sign_bit(u))
+    magnitude = sub(u, sign)
+    field = shr(magnitude, constant(u, 23))
+    mantissa = both(magnitude, constant(u, 0x7FFFFF))
+    half = constant(u, 0x400000)
+    below = shl(sub(larger(mantissa, half), half), one)
+    mantissa = pick(equal(field, zero), below, mantissa)
+    code = add(field, pick(less(mantissa, threshold), zero, one))
+    code = pick(less(f.most, add(code, f.floor)), f.over, code)
+    code = pick(equal(magnitude, zero), f.zero, code)
+    code = pick(equal(magnitude, constant(u, 0x7F800000)), f.inf, code)
+    code = pick(equal(sign, zero), code, f.under)
+    return pick(less(constant(u, 0x7F800000), magnitude), f.nan, code)
+
+
+@inline
+def power_bits(code, nan):
+    """Return the bits of the float32 value of such a code."""
+    bits = pick(equal(code, constant(code, 0)), constant(code, 0x400000), shl(code, constant(code, 23)))
+    return pick(equal(code, nan), constant(code, 0x7FC00000), bits)
