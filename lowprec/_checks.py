@@ -93,7 +93,9 @@ def seed(rng: object, rounding: Rounding) -> int:
     if rounding is not Rounding.STOCHASTIC:
         return 0
     if rng is None:
-        msg = '`rng` must be given with rounding="stochastic", got None; pass a seed such as rng=0 or a numpy Generator.'
+        msg = (
+            '`rng` must be given with rounding="stochastic", got None; pass a seed such as rng=0 or a numpy Generator.'
+        )
         raise ValueError(msg)
     if isinstance(rng, np.random.Generator):
         return int(rng.integers(0, 2**64, dtype=np.uint64))
@@ -216,7 +218,7 @@ def writable(out: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array
 def overlap(x: Array, y: Array) -> bool:
     """Say whether two arrays share an element, or may do so."""
     try:
-        return np.shares_memory(x, y, max_work=10_000)
+        return np.shares_memory(x, y, max_work=10_000)  # type: ignore[arg-type]
     except (np.exceptions.TooHardError, RuntimeError):
         return True
 

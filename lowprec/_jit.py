@@ -47,6 +47,14 @@ def _fingerprint() -> str:
     return digest.hexdigest()[:20]
 
 
+def _home() -> Path:
+    """Return the home directory, or a place that does not exist where there is none."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path("/nonexistent")
+
+
 def _roots() -> list[Path]:
     """List where the cache may lie, best first."""
     if numba.config.CACHE_DIR:
@@ -57,7 +65,7 @@ def _roots() -> list[Path]:
     elif sys.platform == "win32" and os.environ.get("LOCALAPPDATA"):
         found.append(Path(os.environ["LOCALAPPDATA"]))
     else:
-        found.append(Path(os.path.expanduser("~")) / ("Library/Caches" if sys.platform == "darwin" else ".cache"))
+        found.append(_home() / ("Library/Caches" if sys.platform == "darwin" else ".cache"))
     user = os.getuid() if hasattr(os, "getuid") else "user"
     return [*found, Path(tempfile.gettempdir()) / f"cache-{user}"]
 

@@ -137,14 +137,14 @@ def _side(fmt: FloatFormat, dtype: np.dtype[Any], modes: Modes, item: int) -> Si
     width = rule_width(fmt)
     own: FloatFormat | None = None
     convert = dtype not in (np.dtype(np.float32), np.dtype(np.float64))
-    if dtype.kind in "fiuO" and dtype.itemsize >= 4 and dtype != np.float32 or dtype.kind == "O":
+    if (dtype.kind in "fiuO" and dtype.itemsize >= 4 and dtype != np.float32) or dtype.kind == "O":
         kind, width = "float64", 64
     elif isinstance(stored, FloatFormat) and convert and width == 32 and decode_width(stored) == 32:
         kind, own, convert = f"uint{8 * dtype.itemsize}", stored, False
     else:
         kind = "wide" if width == 64 else "float32"
     rule = make_rule(fmt, width, modes, False)
-    decoding = make_decoding(own or resolve("e5m2"), 32)  # type: ignore[arg-type]
+    decoding = make_decoding(own or resolve("e5m2"), 32)
     how, limit = _short_way(fmt, kind, width, modes, own)
     return Side(fmt, kind, convert, own, rule, decoding, (address(rule), address(decoding), how, limit))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
@@ -30,7 +29,7 @@ def multiply(a: Array, b: Array, out: Array, plan: Plan, start: Array | None) ->
     k = a.shape[-1]
     if out.size == 0:
         return
-    if start is not None and not (start is out):
+    if start is not None and start is not out:
         out[...] = start
     if k == 0:
         if start is None:

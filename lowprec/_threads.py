@@ -1,4 +1,4 @@
-"""A plain thread pool: kernels release the GIL, the calling thread does its share, the thread count never changes bits."""
+"""A plain thread pool: kernels release the GIL, the calling thread does its share, the number never changes bits."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def make_rule(fmt: Format, width: int, modes: Modes, codes: bool) -> Array:
     policy = _checks.policy(fmt, modes.overflow)
     integer = isinstance(fmt, IntFormat)
     mantissa = _MANTISSA[width] if integer else fmt.mantissa_bits
-    emin = _BIAS[width] + (_MANTISSA[width] if integer else fmt.emin)
+    emin = _BIAS[width] + (_MANTISSA[width] if isinstance(fmt, IntFormat) else fmt.emin)
     smallest = 1 << fmt.mantissa_bits if codes else _bits(fmt.smallest_normal, width)
     flush_in = _bits(fmt.smallest_normal, width) if modes.subnormals is Subnormals.FLUSH_INPUTS else 0
     flush_out = smallest if modes.subnormals is Subnormals.FLUSH else 0
@@ -640,7 +640,7 @@ def _bit_table(codes: Array, bits: int) -> Array:
 
 
 def unpack(data: Any, fmt: Any, count: int) -> Array:
-    """Unpack the codes that `pack` packed.
+    r"""Unpack the codes that `pack` packed.
 
     Parameters
     ----------
@@ -666,7 +666,7 @@ def unpack(data: Any, fmt: Any, count: int) -> Array:
     Examples
     --------
     >>> import lowprec as lp
-    >>> lp.unpack(b"!\\x0f", "fp4", 3)
+    >>> lp.unpack(b"!\x0f", "fp4", 3)
     array([ 1,  2, 15], dtype=uint8)
     """
     form = _checks.fmt_of(fmt, "fmt")

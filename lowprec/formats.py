@@ -83,7 +83,7 @@ class FloatFormat:
     mantissa_bits: int = field(kw_only=True)
     bias: int = field(kw_only=True, default=None)  # type: ignore[assignment]
     has_inf: bool = field(kw_only=True, default=None)  # type: ignore[assignment]
-    nan: NanEncoding = field(kw_only=True, default=None)  # type: ignore[assignment]
+    nan: NanEncoding = field(kw_only=True, default=None)  # type: ignore[arg-type]
     is_signed: bool = field(kw_only=True, default=True)
     has_zero: bool = field(kw_only=True, default=True)
     aliases: tuple[str, ...] = field(kw_only=True, default=(), compare=False, repr=False)
@@ -367,7 +367,7 @@ class IntFormat:
     @property
     def max_code(self) -> int:
         """Code of the largest value."""
-        return 2**self.precision - 1
+        return int(2**self.precision - 1)
 
     @property
     def num_values(self) -> int:

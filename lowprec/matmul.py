@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -125,17 +125,17 @@ def _target(out: Any, shape: tuple[int, ...], call: _Call, c: Array | None) -> A
     """Check ``out``; it must not share memory with what is read after it is written."""
     if out is None:
         return None
-    out = _checks.writable(out, shape, call.plan.out_dtype)
+    place = _checks.writable(out, shape, call.plan.out_dtype)
     for name, x in zip(call.names, (call.a, call.b), strict=True):
-        if _checks.overlap(out, x):
+        if _checks.overlap(place, x):
             msg = f"`out` must not overlap `{name}`, got arrays that share memory; pass out=None or another array."
             raise ValueError(msg)
-    if c is not None and _checks.overlap(out, c):
-        same = out.ctypes.data == c.ctypes.data and out.strides == c.strides and out.shape == c.shape
+    if c is not None and _checks.overlap(place, c):
+        same = place.ctypes.data == c.ctypes.data and place.strides == c.strides and place.shape == c.shape
         if not same:
             msg = "`out` must not overlap `c` unless it is `c`, got arrays that share memory; pass another array."
             raise ValueError(msg)
-    return out
+    return place
 
 
 def _finish(total: Array, call: _Call, out: Array, bias: Array | None = None) -> None:
@@ -164,9 +164,10 @@ def _finish(total: Array, call: _Call, out: Array, bias: Array | None = None) ->
     out[...] = codes.view(plan.out_dtype)
 
 
-def _shape_error(rule: str, a: Array, b: Array) -> ValueError:
-    """Word an error that shows both shapes."""
-    return ValueError(f"{rule}, got shapes {a.shape} for `a` and {b.shape} for `b`.")
+def _refuse_shapes(rule: str, a: Array, b: Array) -> NoReturn:
+    """Raise an error that shows both shapes."""
+    msg = f"{rule}, got shapes {a.shape} for `a` and {b.shape} for `b`."
+    raise ValueError(msg)
 
 
 def _matrices(a: Array, b: Array) -> tuple[Array, Array, tuple[int, ...], tuple[int, ...]]:
@@ -175,16 +176,16 @@ def _matrices(a: Array, b: Array) -> tuple[Array, Array, tuple[int, ...], tuple[
         shape = (a.shape[0], b.shape[1])
         return a, b, shape, shape
     if a.ndim == 0 or b.ndim == 0:
-        raise _shape_error("`a` and `b` must have at least one axis (multiply by a 0-d scalar with *)", a, b)
+        _refuse_shapes("`a` and `b` must have at least one axis (multiply by a 0-d scalar with *)", a, b)
     x = a[np.newaxis, :] if a.ndim == 1 else a
     y = b[:, np.newaxis] if b.ndim == 1 else b
     if x.shape[-1] != y.shape[-2]:
         rule = "`a` must have as many columns as `b` has rows"
-        raise _shape_error(f"{rule} ({x.shape[-1]} and {y.shape[-2]})", a, b)
+        _refuse_shapes(f"{rule} ({x.shape[-1]} and {y.shape[-2]})", a, b)
     try:
         batch = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
     except ValueError:
-        raise _shape_error("`a` and `b` must have batch axes that broadcast together", a, b) from None
+        _refuse_shapes("`a` and `b` must have batch axes that broadcast together", a, b)
     full = (*batch, x.shape[-2], y.shape[-1])
     result = batch + (() if a.ndim == 1 else (x.shape[-2],)) + (() if b.ndim == 1 else (y.shape[-1],))
     return x, y, full, result
@@ -355,13 +356,13 @@ def vecdot(
     how = (dtype, accumulator, out_dtype, rounding, overflow, subnormals, random_bits)
     call = _Call(_as_array(a, "a"), _as_array(b, "b"), how, rng)
     if call.a.ndim == 0 or call.b.ndim == 0:
-        raise _shape_error("`a` and `b` must have at least one axis", call.a, call.b)
+        _refuse_shapes("`a` and `b` must have at least one axis", call.a, call.b)
     if call.a.shape[-1] != call.b.shape[-1]:
-        raise _shape_error("`a` and `b` must have last axes of one length", call.a, call.b)
+        _refuse_shapes("`a` and `b` must have last axes of one length", call.a, call.b)
     try:
         shape = np.broadcast_shapes(call.a.shape[:-1], call.b.shape[:-1])
     except ValueError:
-        raise _shape_error("`a` and `b` must have leading axes that broadcast together", call.a, call.b) from None
+        _refuse_shapes("`a` and `b` must have leading axes that broadcast together", call.a, call.b)
     start = _start(c, shape, call.plan.dtype)
     target = _target(out, shape, call, start)
     call.prepare()

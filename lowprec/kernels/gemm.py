@@ -20,6 +20,7 @@ from lowprec.kernels.words import (
     atomic_add,
     call_7,
     call_8,
+    prefetch,
     relax,
     restore_float_mode,
     standard_float_mode,
@@ -112,6 +113,19 @@ def _copy(source, source_step, target, target_step, rows, columns, item):
 
 
 @inline
+def _prefetch_next(j, c, below, columns, panel, top, rows, panel_bytes):
+    """Ask for what comes after a tile: the rows of C below it, and some of B's next panel."""
+    for i in range(min(below, j.tile_rows)):
+        line = c + (j.tile_rows + i) * j.row_bytes
+        for byte in range(0, columns * j.item, 64):
+            prefetch(line + byte, 3)
+    share = (panel_bytes * j.tile_rows // rows + 63) // 64 * 64
+    start = panel + panel_bytes + top // j.tile_rows * share
+    for byte in range(0, share, 64):
+        prefetch(start + byte, 2)
+
+
+@inline
 def _row_piece(j, first, packed_a, corner, scratch):
     """Compute the rows from ``first`` of one piece, through all of k in ascending blocks."""
     rows = min(j.row_block, j.m - first)
@@ -120,7 +134,9 @@ def _row_piece(j, first, packed_a, corner, scratch):
     for first_k in range(0, j.k, j.k_block):
         count = min(j.k_block, j.k - first_k)
         call_8(j.pack_a, j.a, packed_a, first, rows, first_k, count, j.tile_rows, scratch)
-        flags = (FROM_ZERO if first_k == 0 and j.from_zero == 1 else 0) | (LAST if first_k + count == j.k and j.final == 1 else 0)
+        flags = (FROM_ZERO if first_k == 0 and j.from_zero == 1 else 0) | (
+            LAST if first_k + count == j.k and j.final == 1 else 0
+        )
         for left in range(0, j.n, width):
             columns = min(width, j.n - left)
             vectors = _tail_width(j, columns) // j.lanes
@@ -130,6 +146,7 @@ def _row_piece(j, first, packed_a, corner, scratch):
                 strip = packed_a + top * count * j.item
                 c = j.c + (first + top) * j.row_bytes + left * j.item
                 if height == j.tile_rows and columns == vectors * j.lanes:
+                    _prefetch_next(j, c, rows - top - height, columns, panel, top, rows, count * width * j.item)
                     call_7(j.tile, strip, panel, c, j.row_bytes, count, vectors, flags)
                     continue
                 step = width * j.item

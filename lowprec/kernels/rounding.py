@@ -131,7 +131,7 @@ def _specials(u, f, magnitude, sign, result, exceeds):
 def round_word(u, f):
     """Return the bits of the value that the source with bits ``u`` rounds to."""
     zero, one = constant(u, 0), constant(u, 1)
-    magnitude, sign, exponent, significand, shift = split(u, f)
+    magnitude, sign, _, significand, shift = split(u, f)
     bits = _source_mantissa(f)
     deep = less(bits, shift)
     shift = smaller(shift, add(bits, constant(u, 2)))

@@ -155,7 +155,7 @@ class _Emitter:
         clean = [self.canonical(value) for value in final]
         builder.branch(store)
         builder.position_at_end(store)
-        for place, value, pure in zip(places, final, clean, strict=True):
+        for value, pure in zip(final, clean, strict=True):
             merged = builder.phi(self.vector)
             merged.add_incoming(value, done)
             merged.add_incoming(pure, canonical)

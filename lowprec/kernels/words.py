@@ -205,7 +205,7 @@ def restore_float_mode(typingctx, found):  # noqa: ARG001
 
 @intrinsic
 def full_width(typingctx):  # noqa: ARG001
-    """Let LLVM fill the widest vector registers, where it would stop at 256 bits by default; call it first in a kernel."""
+    """Let LLVM fill the widest vector registers, where it stops at 256 bits by default; call it first in a kernel."""
 
     def codegen(context, builder, signature, args):  # noqa: ARG001
         # llvmlite knows no string attributes; its attribute set prints what it holds.
@@ -304,3 +304,20 @@ def size_of(typingctx, dtype):  # noqa: ARG001
         return ir.Constant(ir.IntType(64), size)
 
     return types.int64(dtype), codegen
+
+
+@intrinsic
+def prefetch(typingctx, address, locality):  # noqa: ARG001
+    """Ask for the cache line at an address; ``locality`` 3 brings it next to the core, 2 one level further out."""
+    if not isinstance(locality, types.IntegerLiteral):
+        return None
+    near = locality.literal_value
+
+    def codegen(context, builder, signature, args):  # noqa: ARG001
+        pointer, int32 = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [pointer, int32, int32, int32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(function, [builder.inttoptr(args[0], pointer), int32(0), int32(near), int32(1)])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, locality), codegen
