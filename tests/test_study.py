@@ -99,6 +99,12 @@ def test_default_accumulator_is_that_of_matmul(result: StudyResult) -> None:
     assert {record["accumulator"] for record in result.table} == {"fp32", "fp64"}
 
 
+@pytest.mark.parametrize("name", ["fp64", "fp32", "bf16", "e5m30", "e9m3", "e8m22", "e8m23", "e7m24", "e2m1fn"])
+def test_default_accumulator_for_custom_formats(name: str) -> None:
+    got = study(toy(), dtypes=[name], progress=False).table[0]["accumulator"]
+    assert lp.format(got).storage_dtype == lp.linear(np.ones((1, 1)), np.ones((1, 1)), None, name).dtype
+
+
 def test_same_arguments_same_records(result: StudyResult) -> None:
     before = lp.get_num_threads()
     try:
@@ -555,6 +561,8 @@ import lowprec as lp
 assert "lowprec.study" not in sys.modules
 assert "study" in lp.__all__ and "study" in dir(lp)
 call = lp.study
+heavy = {"sklearn", "matplotlib", "rich", "tqdm"} & set(sys.modules)
+assert not heavy, heavy
 assert call is sys.modules["lowprec.study"] and callable(call)
 import lowprec.study
 assert lp.study is call
@@ -564,8 +572,7 @@ parameters = inspect.signature(lp.study).parameters
 assert list(parameters) == ["workload", "dtypes", "accumulators", "scaled", "progress"], parameters
 result = lp.study("digits", ["bf16"], progress=False)
 result.to_csv(sys.argv[1])
-heavy = {"matplotlib", "rich", "tqdm"} & set(sys.modules)
-assert not heavy, heavy
+assert "matplotlib" not in sys.modules
 result.plot(sys.argv[1] + ".png")
 assert "matplotlib.pyplot" not in sys.modules
 try:

@@ -7,6 +7,7 @@ are used.
 
 from __future__ import annotations
 
+import inspect
 import sys
 from types import ModuleType
 
@@ -24,4 +25,5 @@ class _CallablePackage(ModuleType):
 
 
 sys.modules[__name__].__class__ = _CallablePackage
-__doc__ = study.__doc__ or ""  # what help() and editors show for `lowprec.study`
+__doc__ = study.__doc__ or ""  # what help() and editors show for `lowprec.study`; as is the signature:
+__signature__ = inspect.signature(study)
