@@ -219,6 +219,7 @@ class Model:
         """Return the values (float64) that ``x`` rounds to in the float format ``fmt``."""
         fmt = lp.format(fmt)
         policy = overflow or fmt.default_overflow
+        subnormals = subnormals if fmt.has_subnormals else "keep"  # there is nothing to flush
         with np.errstate(invalid="ignore"):  # a signalling NaN may become quiet
             x = np.asarray(x).astype(np.float64)
         if np.isnan(x).any() and not fmt.has_nan:

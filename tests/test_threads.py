@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -216,6 +217,31 @@ def test_call_while_the_interpreter_ends() -> None:
 
 
 # ------------------------------------------------------------------------------------------------------- processes
+def test_heap_is_left_alone() -> None:
+    """Under glibc's checking allocator: a buffer freed too soon, or overrun, aborts or shows in the bits."""
+    try:
+        ctypes.CDLL("libc_malloc_debug.so.0")
+    except OSError:
+        pytest.skip("the C library has no libc_malloc_debug.so.0")
+    script = """
+    for n in (1, 4):
+        lp.set_num_threads(n)
+        for a, b in PAIRS:
+            want = lp.matmul(a, b, "bf16")
+            batch = lp.matmul(np.stack([a[:9, :50]] * 4), b[:50, :60], "e4m3fn")
+            wide = lp.matmul(a[:9, :50], b[:50, :60], "bf16", accumulator="fp64")
+            for _ in range(20):
+                x = [np.empty(8 * i, np.uint8) for i in range(1, 200)]
+                assert same(lp.matmul(a, b, "bf16"), want)
+                assert same(lp.matmul(np.stack([a[:9, :50]] * 4), b[:50, :60], "e4m3fn"), batch)
+                assert (lp.matmul(a[:9, :50], b[:50, :60], "bf16", accumulator="fp64") == wide).all()
+                lp.linear(a[:9], b.T[:50], np.ones(min(50, b.shape[1]), np.float32), "bf16")
+                lp.vecdot(a[:9], a[:9], "bf16")
+    print("ok")
+    """
+    finish(start(script, LD_PRELOAD="libc_malloc_debug.so.0", GLIBC_TUNABLES="glibc.malloc.check=3"))
+
+
 @needs_fork
 def test_fork() -> None:
     """The child computes, forks again, exits 0; the parent goes on. The pool's threads exist in the parent only."""
@@ -355,3 +381,32 @@ def test_ctrl_c(threads: int) -> None:
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timer")
+def test_many_interrupts_leave_memory_alone() -> None:
+    """Interrupts at every stage of a call; a helper thread that went on writing would corrupt what comes next."""
+    script = """
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGALRM, interrupt)
+    lp.set_num_threads(6)
+    want = [lp.matmul(*pair, "bf16") for pair in PAIRS]
+    rng, caught, end = np.random.default_rng(0), 0, time.monotonic() + 3
+    while time.monotonic() < end:
+        for i, pair in enumerate(PAIRS):
+            try:
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, 10.0 ** rng.uniform(-5, -2.7))
+                    lp.matmul(*pair, "bf16")
+                finally:
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+            except KeyboardInterrupt:
+                caught += 1
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            assert same(lp.matmul(*pair, "bf16"), want[i])
+    assert caught > 20, caught
+    print("ok")
+    """
+    finish(start(script), 40)
