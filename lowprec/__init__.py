@@ -1,10 +1,15 @@
-"""Low-precision arithmetic, right to the last bit."""
+"""Low-precision arithmetic, right to the last bit: formats, rounding, and products with a sum that is written down."""
+
+import typing
 
 from lowprec._threads import get_num_threads, set_num_threads
 from lowprec.codec import cast, decode, encode, pack, round_to, unpack
 from lowprec.formats import FloatFormat, IntFormat, format, formats
 from lowprec.matmul import linear, matmul, vecdot
 from lowprec.rounding import Overflow, Rounding, Subnormals
+
+if typing.TYPE_CHECKING:
+    from lowprec.study import study
 
 __version__ = "0.1.0"
 
@@ -26,6 +31,22 @@ __all__ = [
     "pack",
     "round_to",
     "set_num_threads",
+    "study",
     "unpack",
     "vecdot",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Import `lowprec.study`, a package that is called like a function, when it is first asked for."""
+    if name == "study":
+        from importlib import import_module
+
+        return import_module("lowprec.study")
+    msg = f"module 'lowprec' has no attribute {name!r}"
+    raise AttributeError(msg)
+
+
+def __dir__() -> list[str]:
+    """Name the public names, loaded or not."""
+    return sorted({*globals(), *__all__})

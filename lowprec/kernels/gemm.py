@@ -19,7 +19,7 @@ from lowprec.kernels.words import (
     at_address,
     atomic_add,
     call_7,
-    call_8,
+    call_9,
     prefetch,
     relax,
     restore_float_mode,
@@ -89,14 +89,9 @@ def _pack_pieces(j, counters, scratch):
         first_k = piece // across * j.k_block
         count = min(j.k_block, j.k - first_k)
         first, end = piece % across * columns, min(j.n, (piece % across + 1) * columns)
-        full = (end - first) // width * width
         out = j.packed_b + (first_k * padded + first * count) * j.item
-        if full > 0:
-            call_8(j.pack_b, j.b, out, first, full, first_k, count, width, scratch)
-        if first + full < end:
-            rest = end - first - full
-            out += full * count * j.item
-            call_8(j.pack_b, j.b, out, first + full, rest, first_k, count, _tail_width(j, rest), scratch)
+        tail = _tail_width(j, (end - first) % width)
+        call_9(j.pack_b, j.b, out, first, end - first, first_k, count, width, tail, scratch)
         atomic_add(counters, 1, 1)
     while atomic_add(counters, 1, 0) < total:
         relax()
@@ -133,7 +128,7 @@ def _row_piece(j, first, packed_a, corner, scratch):
     padded = j.n // width * width + _tail_width(j, j.n % width)
     for first_k in range(0, j.k, j.k_block):
         count = min(j.k_block, j.k - first_k)
-        call_8(j.pack_a, j.a, packed_a, first, rows, first_k, count, j.tile_rows, scratch)
+        call_9(j.pack_a, j.a, packed_a, first, rows, first_k, count, j.tile_rows, j.tile_rows, scratch)
         flags = (FROM_ZERO if first_k == 0 and j.from_zero == 1 else 0) | (
             LAST if first_k + count == j.k and j.final == 1 else 0
         )

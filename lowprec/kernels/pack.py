@@ -2,8 +2,10 @@
 
 A panel holds ``width`` rows (of A, or columns of B: here both are rows) side by side for each k:
 ``panel[k * width + i]``. Rows beyond the operand's end are zeros. Each packer is a C function
-``pack(operand, out, first_row, rows, first_k, count, width, scratch)`` of addresses and counts, for one kind of source
-and one of result; it writes ``ceil(rows / width)`` panels of ``count`` k each, one after the other.
+``pack(operand, out, first_row, rows, first_k, count, width, tail, scratch)`` of addresses and counts, for one kind of
+source and one of result. It writes ``rows // width`` panels of ``count`` k each, one after the other, and, if rows are
+left, one more that is ``tail`` wide. ``scratch`` has
+room for eight lines of ``count`` numbers, and for one of ``rows + tail``.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from lowprec.kernels.words import (
     bits_float,
     both,
     constant,
+    copy_numbers,
     either,
     float_bits,
     full_width,
@@ -53,14 +56,14 @@ NEAREST = 1  # nearest even, subnormals kept: the short way, unless a magnitude 
 EXACT = 2  # codes of the very format, or float32 and float64 as they are: nothing to round
 
 
-def convert(x, line, o, f, d):
+def convert(x, line, worst, how, f, d):
     """Write the numbers of ``x``, decoded and rounded to the operand's format, to ``line``."""
     raise NotImplementedError
 
 
 @inline
-def _convert_codes(x, line, o, f, d):
-    if o[5] == EXACT:
+def _convert_codes(x, line, worst, how, f, d):
+    if how == EXACT:
         for i in range(line.size):
             line[i] = bits_float(decode_word(np.uint32(x[i]), d))
     else:
@@ -69,27 +72,30 @@ def _convert_codes(x, line, o, f, d):
 
 
 @inline
-def _convert_wide(x, line, o, f, d):
+def _convert_wide(x, line, worst, how, f, d):
     for i in range(line.size):
         line[i] = bits_float(round_word(float_bits(np.float64(x[i])), f))
 
 
 @inline
-def _convert_floats(x, line, o, f, d):
-    if o[5] == EXACT:
+def _convert_floats(x, line, worst, how, f, d):
+    if how == EXACT:
         for i in range(line.size):
             line[i] = bits_float(x[i])
-    elif o[5] == GENERAL or not _nearest(x, line, o[6], f):
+    elif how == NEAREST:
+        _nearest(x, line, worst, f)
+    else:
         for i in range(line.size):
             line[i] = bits_float(round_word(x[i], f))
 
 
 @inline
-def _nearest(x, line, limit, f):
-    """Round to nearest even by adding and taking off 1.5 * 2**(exponent + dropped bits); say whether that was right.
+def _nearest(x, line, worst, f):
+    """Round to nearest even by adding and taking off 1.5 * 2**(exponent + dropped bits).
 
     The sum has its last place where the format has its own, so the addition rounds as the format does, and the
-    subtraction is exact. That holds while the sum is finite and the result in range, which the limit stands for.
+    subtraction is exact. That holds while the sum is finite and the result in range: the caller looks at ``worst``,
+    where the largest magnitudes are kept.
     """
     like = f.drop
     one = constant(like, 1)
@@ -99,65 +105,97 @@ def _nearest(x, line, limit, f):
     infinity = shl(shr(positive, bits), bits)
     smallest = shl(f.emin, bits)
     magic = add(shl(f.drop, bits), shl(one, sub(bits, one)))
-    worst = constant(like, 0)
     for i in range(line.size):
         u = x[i]
         magnitude = both(u, positive)
-        worst = larger(worst, magnitude)
+        worst[i] = larger(worst[i], magnitude)
         anchor = bits_float(add(larger(both(magnitude, infinity), smallest), magic))
         rounded = (bits_float(u) + anchor) - anchor
         line[i] = bits_float(either(float_bits(rounded), both(u, f.sign)))
-    return np.int64(worst) <= limit
 
 
 @overload(convert, inline="always")
-def _convert(x, line, o, f, d):
+def _convert(x, line, worst, how, f, d):
     if x.dtype in (numba.types.uint8, numba.types.uint16):
-        return lambda x, line, o, f, d: _convert_codes(x, line, o, f, d)
+        return lambda x, line, worst, how, f, d: _convert_codes(x, line, worst, how, f, d)
     if x.dtype == numba.types.float32:  # float32 numbers, for a format whose rule needs 64 bits
-        return lambda x, line, o, f, d: _convert_wide(x, line, o, f, d)
-    return lambda x, line, o, f, d: _convert_floats(x, line, o, f, d)  # bits of float32 or float64 numbers
+        return lambda x, line, worst, how, f, d: _convert_wide(x, line, worst, how, f, d)
+    # bits of float32 or float64 numbers
+    return lambda x, line, worst, how, f, d: _convert_floats(x, line, worst, how, f, d)
+
+
+class _Block(NamedTuple):
+    """What a call packs."""
+
+    base: int  # address of its first element
+    row_step: int  # bytes
+    k_step: int  # bytes
+    rows: int
+    count: int
+    width: int
+    tail: int
 
 
 @inline
-def _pack(operand, out, first_row, rows, first_k, count, width, scratch, source, word, result):
+def _pack(operand, out, first_row, rows, first_k, count, width, tail, scratch, source, word, result):
     """Pack; ``source``, ``word`` and ``result`` are the dtypes of elements, rule and panels."""
     full_width()
     o = numba.carray(at_address(operand), 7, np.int64)
     f = rule(numba.carray(at_address(o[3]), 22, word))
     d = decoding(numba.carray(at_address(o[4]), 12, np.uint32))
-    size, step = size_of(source), size_of(result)
+    size = size_of(source)
     base = o[0] + (first_row * o[1] + first_k * o[2]) * size
-    row_step, k_step = o[1] * size, o[2] * size
-    padded = (rows + width - 1) // width * width
-    if row_step == size and k_step != size:
-        line = numba.carray(at_address(scratch), padded, result)
-        line[rows:] = 0
-        for k in range(count):
-            x = numba.carray(at_address(base + k * k_step), rows, source)
-            convert(x, line[:rows], o, f, d)
-            for panel in range(padded // width):
-                place = out + (panel * count + k) * width * step
-                part = numba.carray(at_address(place), width, result)
-                for i in range(width):
-                    part[i] = line[panel * width + i]
-        return
-    for first in range(0, padded, width):
+    b = _Block(base, o[1] * size, o[2] * size, rows, count, width, tail)
+    how = o[5]
+    across = b.row_step == size and b.k_step != size
+    worst = np.zeros(rows if across else count, word)
+    while True:
+        if across:
+            _pack_across(b, out, worst, how, f, d, scratch, source, result)
+        else:
+            _pack_along(b, out, worst, how, f, d, scratch, source, result)
+        if how != NEAREST or np.int64(worst.max()) <= o[6]:
+            break
+        how = GENERAL  # the short way met a magnitude that it is not right for
+
+
+@inline
+def _pack_across(b, out, worst, how, f, d, scratch, source, result):
+    """Pack an operand whose rows lie side by side: convert them for one k, and hand them out to the panels."""
+    step = size_of(result)
+    padded = b.rows // b.width * b.width
+    padded += b.tail if padded < b.rows else 0
+    line = numba.carray(at_address(scratch), padded, result)
+    line[b.rows :] = 0
+    for k in range(b.count):
+        x = numba.carray(at_address(b.base + k * b.k_step), b.rows, source)
+        convert(x, line[: b.rows], worst, how, f, d)
+        for first in range(0, padded, b.width):
+            width = min(b.width, padded - first)
+            copy_numbers(scratch + first * step, out + (first * b.count + k * width) * step, width, line[0])
+
+
+@inline
+def _pack_along(b, out, worst, how, f, d, scratch, source, result):
+    """Pack an operand by converting each row for all k, some rows at a time, and transposing."""
+    step = size_of(result)
+    for first in range(0, b.rows, b.width):
+        width = b.width if first + b.width <= b.rows else b.tail
         for start in range(0, width, GROUP):
             height = min(GROUP, width - start)
             for i in range(height):
-                line = numba.carray(at_address(scratch + i * count * step), count, result)
+                line = numba.carray(at_address(scratch + i * b.count * step), b.count, result)
                 row = first + start + i
-                if row >= rows:
+                if row >= b.rows:
                     line[:] = 0
-                elif k_step == size:
-                    x = numba.carray(at_address(base + row * row_step), count, source)
-                    convert(x, line, o, f, d)
+                elif b.k_step == size_of(source):
+                    x = numba.carray(at_address(b.base + row * b.row_step), b.count, source)
+                    convert(x, line, worst, how, f, d)
                 else:
-                    for k in range(count):
-                        x = numba.carray(at_address(base + row * row_step + k * k_step), 1, source)
-                        convert(x, line[k : k + 1], o, f, d)
-            _spread(scratch, height, count, out + (first * count + start) * step, width, result)
+                    for k in range(b.count):
+                        x = numba.carray(at_address(b.base + row * b.row_step + k * b.k_step), 1, source)
+                        convert(x, line[k : k + 1], worst[k : k + 1], how, f, d)
+            _spread(scratch, height, b.count, out + (first * b.count + start) * step, width, result)
 
 
 @inline
@@ -176,57 +214,57 @@ def _spread(scratch, height, count, out, width, result):
             numba.carray(at_address(out + (k * width + i) * step), 1, result)[0] = line[k]
 
 
-def pack_float32_single(operand, out, first_row, rows, first_k, count, width, scratch):
+def pack_float32_single(operand, out, first_row, rows, first_k, count, width, tail, scratch):
     """Pack float32 numbers by a 32-bit rule."""
-    _pack(operand, out, first_row, rows, first_k, count, width, scratch, np.uint32, np.uint32, np.float32)
+    _pack(operand, out, first_row, rows, first_k, count, width, tail, scratch, np.uint32, np.uint32, np.float32)
 
 
-def pack_wide_single(operand, out, first_row, rows, first_k, count, width, scratch):
+def pack_wide_single(operand, out, first_row, rows, first_k, count, width, tail, scratch):
     """Pack float32 numbers by a 64-bit rule."""
-    _pack(operand, out, first_row, rows, first_k, count, width, scratch, np.float32, np.uint64, np.float32)
+    _pack(operand, out, first_row, rows, first_k, count, width, tail, scratch, np.float32, np.uint64, np.float32)
 
 
-def pack_float64_single(operand, out, first_row, rows, first_k, count, width, scratch):
+def pack_float64_single(operand, out, first_row, rows, first_k, count, width, tail, scratch):
     """Pack float64 numbers by a 64-bit rule."""
-    _pack(operand, out, first_row, rows, first_k, count, width, scratch, np.uint64, np.uint64, np.float32)
+    _pack(operand, out, first_row, rows, first_k, count, width, tail, scratch, np.uint64, np.uint64, np.float32)
 
 
-def pack_uint8_single(operand, out, first_row, rows, first_k, count, width, scratch):
+def pack_uint8_single(operand, out, first_row, rows, first_k, count, width, tail, scratch):
     """Pack 8-bit codes."""
-    _pack(operand, out, first_row, rows, first_k, count, width, scratch, np.uint8, np.uint32, np.float32)
+    _pack(operand, out, first_row, rows, first_k, count, width, tail, scratch, np.uint8, np.uint32, np.float32)
 
 
-def pack_uint16_single(operand, out, first_row, rows, first_k, count, width, scratch):
+def pack_uint16_single(operand, out, first_row, rows, first_k, count, width, tail, scratch):
     """Pack 16-bit codes."""
-    _pack(operand, out, first_row, rows, first_k, count, width, scratch, np.uint16, np.uint32, np.float32)
+    _pack(operand, out, first_row, rows, first_k, count, width, tail, scratch, np.uint16, np.uint32, np.float32)
 
 
-def pack_float32_double(operand, out, first_row, rows, first_k, count, width, scratch):
+def pack_float32_double(operand, out, first_row, rows, first_k, count, width, tail, scratch):
     """Pack float32 numbers by a 32-bit rule, as float64."""
-    _pack(operand, out, first_row, rows, first_k, count, width, scratch, np.uint32, np.uint32, np.float64)
+    _pack(operand, out, first_row, rows, first_k, count, width, tail, scratch, np.uint32, np.uint32, np.float64)
 
 
-def pack_wide_double(operand, out, first_row, rows, first_k, count, width, scratch):
+def pack_wide_double(operand, out, first_row, rows, first_k, count, width, tail, scratch):
     """Pack float32 numbers by a 64-bit rule, as float64."""
-    _pack(operand, out, first_row, rows, first_k, count, width, scratch, np.float32, np.uint64, np.float64)
+    _pack(operand, out, first_row, rows, first_k, count, width, tail, scratch, np.float32, np.uint64, np.float64)
 
 
-def pack_float64_double(operand, out, first_row, rows, first_k, count, width, scratch):
+def pack_float64_double(operand, out, first_row, rows, first_k, count, width, tail, scratch):
     """Pack float64 numbers by a 64-bit rule, as float64."""
-    _pack(operand, out, first_row, rows, first_k, count, width, scratch, np.uint64, np.uint64, np.float64)
+    _pack(operand, out, first_row, rows, first_k, count, width, tail, scratch, np.uint64, np.uint64, np.float64)
 
 
-def pack_uint8_double(operand, out, first_row, rows, first_k, count, width, scratch):
+def pack_uint8_double(operand, out, first_row, rows, first_k, count, width, tail, scratch):
     """Pack 8-bit codes, as float64."""
-    _pack(operand, out, first_row, rows, first_k, count, width, scratch, np.uint8, np.uint32, np.float64)
+    _pack(operand, out, first_row, rows, first_k, count, width, tail, scratch, np.uint8, np.uint32, np.float64)
 
 
-def pack_uint16_double(operand, out, first_row, rows, first_k, count, width, scratch):
+def pack_uint16_double(operand, out, first_row, rows, first_k, count, width, tail, scratch):
     """Pack 16-bit codes, as float64."""
-    _pack(operand, out, first_row, rows, first_k, count, width, scratch, np.uint16, np.uint32, np.float64)
+    _pack(operand, out, first_row, rows, first_k, count, width, tail, scratch, np.uint16, np.uint32, np.float64)
 
 
-SIGNATURE = "void(int64, int64, int64, int64, int64, int64, int64, int64)"
+SIGNATURE = "void(int64, int64, int64, int64, int64, int64, int64, int64, int64)"
 PACKERS = {
     ("float32", 4): pack_float32_single,
     ("wide", 4): pack_wide_single,

@@ -246,9 +246,9 @@ def call_7(typingctx, function, a, b, c, d, e, f, g):  # noqa: ARG001, PLR0917
 
 
 @intrinsic
-def call_8(typingctx, function, a, b, c, d, e, f, g, h):  # noqa: ARG001, PLR0917
-    """Call the C function at an address with eight int64 arguments."""
-    return _caller(8)
+def call_9(typingctx, function, a, b, c, d, e, f, g, h, i):  # noqa: ARG001, PLR0917
+    """Call the C function at an address with nine int64 arguments."""
+    return _caller(9)
 
 
 @intrinsic
@@ -321,3 +321,33 @@ def prefetch(typingctx, address, locality):  # noqa: ARG001
         return context.get_dummy_value()
 
     return types.void(types.int64, locality), codegen
+
+
+@intrinsic
+def copy_numbers(typingctx, source, target, count, like):  # noqa: ARG001, PLR0917
+    """Copy ``count`` floats of the type of ``like``, a few, from address to address, sixteen at once where it can be."""
+    if like not in _WORD_OF:
+        return None
+    signature = types.void(types.int64, types.int64, types.int64, like)
+
+    def codegen(context, builder, signature, args):  # noqa: ARG001
+        int64, size = ir.IntType(64), like.bitwidth // 8
+        done = cgutils.alloca_once_value(builder, int64(0))
+        for lanes in (16, 4, 1):
+            row = ir.VectorType(context.get_value_type(like), lanes) if lanes > 1 else context.get_value_type(like)
+            test, body, end = (builder.append_basic_block(f"copy_{lanes}_{part}") for part in ("test", "body", "end"))
+            builder.branch(test)
+            builder.position_at_end(test)
+            there = builder.load(done)
+            more = builder.icmp_signed("<=", builder.add(there, int64(lanes)), args[2])
+            builder.cbranch(more, body, end)
+            builder.position_at_end(body)
+            offset = builder.mul(there, int64(size))
+            places = [builder.inttoptr(builder.add(a, offset), row.as_pointer()) for a in args[:2]]
+            builder.store(builder.load(places[0], align=size), places[1], align=size)
+            builder.store(builder.add(there, int64(lanes)), done)
+            builder.branch(test)
+            builder.position_at_end(end)
+        return context.get_dummy_value()
+
+    return signature, codegen
