@@ -278,3 +278,5 @@ def test_flushing_keeps_the_sign_and_the_normal_numbers(name: str, subnormals: s
     zero, kept = [0.0, -0.0 if fmt.has_negative_zero else 0.0], [normal, -normal]
     want = [*kept, *zero, *(kept if subnormals == "flush" else zero)]
     assert [bits(v) for v in got] == [bits(v) for v in want]
+    got = lp.decode(lp.encode(x, fmt, subnormals=subnormals), fmt, dtype=np.float64)
+    assert [bits(v) for v in got] == [bits(v) for v in want]
