@@ -4,30 +4,75 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from threading import Lock
+from queue import SimpleQueue
+from threading import Lock, Thread
 
 
-class _Pool:
-    """Worker threads, made when first needed, and made anew after a fork or a change of their number."""
+class _Crew:
+    """Daemon threads that run what is put in their queue; hired when first needed, and anew after a fork."""
 
     def __init__(self) -> None:
         self.forget()
 
     def forget(self) -> None:
-        """Drop the workers (after a fork they do not exist in the child)."""
+        """Drop the threads (after a fork they do not exist in the child)."""
         self.lock = Lock()
-        self.executor: ThreadPoolExecutor | None = None
+        self.queue: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self.size = 0
 
-    def get(self, size: int) -> ThreadPoolExecutor:
-        """Return an executor of at least ``size`` workers."""
+    def hire(self, size: int) -> None:
+        """See that there are at least ``size`` threads."""
+        if self.size >= size:
+            return
         with self.lock:
-            if self.executor is None or self.size < size:
-                if self.executor is not None:
-                    self.executor.shutdown(wait=False)
-                self.executor, self.size = ThreadPoolExecutor(size, thread_name_prefix="lowprec"), size
-            return self.executor
+            while self.size < size:
+                Thread(target=self.work, args=(self.queue,), name="lowprec", daemon=True).start()
+                self.size += 1
+
+    @staticmethod
+    def work(queue: SimpleQueue[Callable[[], None]]) -> None:
+        """Run tasks for ever."""
+        while True:
+            queue.get()()
+
+
+class _Party:
+    """A task that several threads may join until it is closed; whoever closes it waits for those inside.
+
+    Only the main thread is ever interrupted (by Ctrl-C), so a helper that has entered also leaves.
+    """
+
+    def __init__(self, task: Callable[[], object]) -> None:
+        self.task = task
+        self.lock = Lock()
+        self.inside = 0
+        self.closed = False
+        self.left: SimpleQueue[None] = SimpleQueue()
+        self.failures: list[BaseException] = []
+
+    def __call__(self) -> None:
+        """Join, unless it is too late."""
+        with self.lock:
+            if self.closed:
+                return
+            self.inside += 1
+        try:
+            self.task()
+        except BaseException as error:
+            self.failures.append(error)
+        with self.lock:
+            self.inside -= 1
+        self.left.put(None)
+
+    def close(self) -> None:
+        """Let nobody in any more, and wait until all have left. To be called again if it is interrupted."""
+        with self.lock:
+            self.closed = True
+            inside = self.inside
+        while inside:
+            self.left.get()
+            with self.lock:
+                inside = self.inside
 
 
 class _Limit:
@@ -36,9 +81,9 @@ class _Limit:
     threads: int | None = None
 
 
-_pool = _Pool()
+_crew = _Crew()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.forget)
+    os.register_at_fork(after_in_child=_crew.forget)
 
 
 def get_num_threads() -> int:
@@ -118,33 +163,23 @@ def share(task: Callable[[], object], workers: int) -> None:
     if workers <= 1:
         task()
         return
-    executor = _pool.get(workers - 1)
-    helpers: list[Future[object]] = []
+    party = _Party(task)
+    failures: list[BaseException] = []
     try:
+        _crew.hire(workers - 1)
         for _ in range(workers - 1):
-            helpers.append(executor.submit(task))
-    except RuntimeError:  # the interpreter is shutting down, or another thread replaced the pool: go on with fewer
-        pass
-    try:
+            _crew.queue.put(party)
         task()
-    finally:
-        running = [helper for helper in helpers if not helper.cancel()]
-        _wait_for_all(running)
-    for helper in running:
-        helper.result()
-
-
-def _wait_for_all(running: list[Future[object]]) -> None:
-    """Wait until no helper writes any more, then pass on an interrupt that came meanwhile."""
-    interrupt: BaseException | None = None
+    except BaseException as error:
+        failures.append(error)
     while True:
         try:
-            wait(running)
+            party.close()
             break
-        except BaseException as error:  # noqa: BLE001 - a helper still holds the caller's arrays
-            interrupt = error
-    if interrupt is not None:
-        raise interrupt
+        except BaseException as error:  # an interrupt: helpers still write to the caller's arrays, so wait on
+            failures.append(error)
+    for failure in failures + party.failures:
+        raise failure
 
 
 class Pieces:

@@ -63,7 +63,6 @@ PEAK = """
     ids=" ".join,
 )
 def test_a_product_takes_at_most_64_megabytes_more(arguments: tuple[str, ...]) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(PEAK), *arguments], capture_output=True, text=True, timeout=300, check=True
-    )
+    command = [sys.executable, "-c", textwrap.dedent(PEAK), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     assert int(done.stdout) <= 64 * 2**20, f"{int(done.stdout) / 2**20:.1f} MiB"

@@ -17,22 +17,15 @@ import numpy as np
 from numba.extending import overload
 
 from lowprec._jit import inline
+from lowprec.kernels.nearest import nearest_run
 from lowprec.kernels.rounding import decode_word, decoding, round_word, rule
 from lowprec.kernels.words import (
-    add,
     at_address,
     bits_float,
-    both,
-    constant,
     copy_numbers,
-    either,
     float_bits,
     full_width,
-    larger,
-    shl,
-    shr,
     size_of,
-    sub,
     transpose_8x8,
 )
 
@@ -83,35 +76,10 @@ def _convert_floats(x, line, worst, how, f, d):
         for i in range(line.size):
             line[i] = bits_float(x[i])
     elif how == NEAREST:
-        _nearest(x, line, worst, f)
+        nearest_run(x.ctypes.data, line.ctypes.data, line.size, worst, f.drop, f.emin, f.sign, line[0])
     else:
         for i in range(line.size):
             line[i] = bits_float(round_word(x[i], f))
-
-
-@inline
-def _nearest(x, line, worst, f):
-    """Round to nearest even by adding and taking off 1.5 * 2**(exponent + dropped bits).
-
-    The sum has its last place where the format has its own, so the addition rounds as the format does, and the
-    subtraction is exact. That holds while the sum is finite and the result in range: the caller looks at ``worst``,
-    where the largest magnitudes are kept.
-    """
-    like = f.drop
-    one = constant(like, 1)
-    bits = add(f.mantissa, f.drop)
-    ones = sub(constant(like, 0), one)
-    positive = shr(ones, one)
-    infinity = shl(shr(positive, bits), bits)
-    smallest = shl(f.emin, bits)
-    magic = add(shl(f.drop, bits), shl(one, sub(bits, one)))
-    for i in range(line.size):
-        u = x[i]
-        magnitude = both(u, positive)
-        worst[i] = larger(worst[i], magnitude)
-        anchor = bits_float(add(larger(both(magnitude, infinity), smallest), magic))
-        rounded = (bits_float(u) + anchor) - anchor
-        line[i] = bits_float(either(float_bits(rounded), both(u, f.sign)))
 
 
 @overload(convert, inline="always")
@@ -131,7 +99,7 @@ class _Block(NamedTuple):
     row_step: int  # bytes
     k_step: int  # bytes
     rows: int
-    count: int
+    deep: int  # how many k
     width: int
     tail: int
 
@@ -148,13 +116,14 @@ def _pack(operand, out, first_row, rows, first_k, count, width, tail, scratch, s
     b = _Block(base, o[1] * size, o[2] * size, rows, count, width, tail)
     how = o[5]
     across = b.row_step == size and b.k_step != size
-    worst = np.zeros(rows if across else count, word)
+    largest = np.zeros(16, word)
+    worst = largest.ctypes.data
     while True:
         if across:
             _pack_across(b, out, worst, how, f, d, scratch, source, result)
         else:
             _pack_along(b, out, worst, how, f, d, scratch, source, result)
-        if how != NEAREST or np.int64(worst.max()) <= o[6]:
+        if how != NEAREST or np.int64(largest.max()) <= o[6]:
             break
         how = GENERAL  # the short way met a magnitude that it is not right for
 
@@ -167,12 +136,12 @@ def _pack_across(b, out, worst, how, f, d, scratch, source, result):
     padded += b.tail if padded < b.rows else 0
     line = numba.carray(at_address(scratch), padded, result)
     line[b.rows :] = 0
-    for k in range(b.count):
+    for k in range(b.deep):
         x = numba.carray(at_address(b.base + k * b.k_step), b.rows, source)
         convert(x, line[: b.rows], worst, how, f, d)
         for first in range(0, padded, b.width):
             width = min(b.width, padded - first)
-            copy_numbers(scratch + first * step, out + (first * b.count + k * width) * step, width, line[0])
+            copy_numbers(scratch + first * step, out + (first * b.deep + k * width) * step, width, line[0])
 
 
 @inline
@@ -184,18 +153,18 @@ def _pack_along(b, out, worst, how, f, d, scratch, source, result):
         for start in range(0, width, GROUP):
             height = min(GROUP, width - start)
             for i in range(height):
-                line = numba.carray(at_address(scratch + i * b.count * step), b.count, result)
+                line = numba.carray(at_address(scratch + i * b.deep * step), b.deep, result)
                 row = first + start + i
                 if row >= b.rows:
                     line[:] = 0
                 elif b.k_step == size_of(source):
-                    x = numba.carray(at_address(b.base + row * b.row_step), b.count, source)
+                    x = numba.carray(at_address(b.base + row * b.row_step), b.deep, source)
                     convert(x, line, worst, how, f, d)
                 else:
-                    for k in range(b.count):
+                    for k in range(b.deep):
                         x = numba.carray(at_address(b.base + row * b.row_step + k * b.k_step), 1, source)
-                        convert(x, line[k : k + 1], worst[k : k + 1], how, f, d)
-            _spread(scratch, height, b.count, out + (first * b.count + start) * step, width, result)
+                        convert(x, line[k : k + 1], worst, how, f, d)
+            _spread(scratch, height, b.deep, out + (first * b.deep + start) * step, width, result)
 
 
 @inline

@@ -325,7 +325,7 @@ def prefetch(typingctx, address, locality):  # noqa: ARG001
 
 @intrinsic
 def copy_numbers(typingctx, source, target, count, like):  # noqa: ARG001, PLR0917
-    """Copy ``count`` floats of the type of ``like``, a few, from address to address, sixteen at once where it can be."""
+    """Copy a few floats of the type of ``like`` from address to address, sixteen at once while there are so many."""
     if like not in _WORD_OF:
         return None
     signature = types.void(types.int64, types.int64, types.int64, like)
