@@ -506,7 +506,7 @@ def format(fmt: Any, /) -> Format:  # noqa: A001 - the contract's name
     Returns
     -------
     FloatFormat or IntFormat
-        Immutable; formats compare by their facts.
+        Immutable; formats compare by their name and facts.
 
     Raises
     ------
@@ -529,7 +529,7 @@ def format(fmt: Any, /) -> Format:  # noqa: A001 - the contract's name
         return _named(fmt)
     if isinstance(fmt, (np.dtype, type)):
         try:
-            found = stored_format(np.dtype(fmt))
+            found = stored_format(np.dtype(fmt).newbyteorder("="))
         except TypeError:
             found = None
         if found is not None:
