@@ -18,7 +18,10 @@ from lowprec.kernels.pack import Operand
 _PACKED_BYTES = 1 << 25  # room for packed B at most
 _ALONE = 6_000_000  # multiply-adds up to which the calling thread works alone
 _SMALL = 4_000_000  # multiply-adds up to which the products of a batch are shared out whole
+_FLOAT32 = np.dtype(np.float32)
+# Measured: a panel of B then just fills the first-level cache, and a block of A some of the second.
 _K_BLOCK = 256
+_ROW_BLOCK = 256
 _PANELS = 4
 _ROWS_AT_ONCE = 1 << 22  # elements of an operand of `sum_rows` at a time
 _CANONICAL = {4: np.float32(np.nan), 8: np.float64(np.nan)}
@@ -70,7 +73,7 @@ def _blocking(m: int, n: int, k: int, workers: int, chosen: Kernels, item: int) 
     if columns >= n:
         fits = max(1, _PACKED_BYTES // (_K_BLOCK * item * _up(n, shape.lanes))) * _K_BLOCK
         count = min(k, max(count, fits))
-    tall = min(m, 128) if workers == 1 else min(128, -(-m // (4 * workers)))
+    tall = min(m, _ROW_BLOCK) if workers == 1 else min(_ROW_BLOCK, -(-m // (4 * workers)))
     return columns, count, _up(max(1, tall), shape.rows), count * _up(columns, shape.lanes) * item
 
 
@@ -116,6 +119,11 @@ def _template(
     return np.array((*job, *[0] * gemm.COUNTERS, *left, *right), np.int64)
 
 
+def _plain(x: Array) -> bool:
+    """Say whether `gemm_float32` takes an array, which it is compiled for this kind of array only."""
+    return x.dtype is _FLOAT32 and x.flags.carray
+
+
 def _multiply_one(a: Array, b: Array, out: Array, plan: Plan, fresh: bool) -> None:
     """Write one product, all threads on it if it is large."""
     m, k = a.shape
@@ -123,12 +131,15 @@ def _multiply_one(a: Array, b: Array, out: Array, plan: Plan, fresh: bool) -> No
     workers = 1 if m * n * k <= _ALONE else _threads.get_num_threads()
     columns, count, tall, packed_bytes = _blocking(m, n, k, workers, plan.kernels, plan.dtype.itemsize)
     strides, sizes = (*a.strides, *b.strides, out.strides[0]), (a.itemsize, b.itemsize)
-    at_a, at_b, at_c = address(a), address(b), address(out)
     if workers == 1 and columns >= n and count >= k:
         numbers = _template(plan, m, n, k, strides, sizes, tall, fresh, True).copy()
-        numbers[gemm.A_DATA], numbers[gemm.B_DATA], numbers[gemm.C] = at_a, at_b, at_c
-        gemm.gemm_alone(numbers, packed_bytes)
+        if _plain(a) and _plain(b) and _plain(out):
+            gemm.gemm_float32(numbers, packed_bytes, a, b, out)
+        else:
+            numbers[gemm.A_DATA], numbers[gemm.B_DATA], numbers[gemm.C] = address(a), address(b), address(out)
+            gemm.gemm_alone(numbers, packed_bytes)
         return
+    at_a, at_b, at_c = address(a), address(b), address(out)
     packed = np.empty(packed_bytes + 64, np.uint8)
     room = (address(packed) + 63) // 64 * 64
     for first in range(0, n, columns):
@@ -148,7 +159,7 @@ def _multiply_many(a: Array, b: Array, out: Array, plan: Plan, fresh: bool) -> N
     (m, k), n = a.shape[-2:], b.shape[-1]
     count, shape = math.prod(out.shape[:-2]), plan.kernels.shape
     strides, sizes = (*a.strides[-2:], *b.strides[-2:], out.strides[-2]), (a.itemsize, b.itemsize)
-    template = _template(plan, m, n, k, strides, sizes, _up(min(m, 128), shape.rows), fresh, True)
+    template = _template(plan, m, n, k, strides, sizes, _up(min(m, _ROW_BLOCK), shape.rows), fresh, True)
     jobs = np.tile(template, (count, 1))
     for place, x in ((gemm.A_DATA, a), (gemm.B_DATA, b), (gemm.C, out)):
         jobs[:, place] = address(x) + _offsets(x)

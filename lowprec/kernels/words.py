@@ -307,23 +307,6 @@ def size_of(typingctx, dtype):  # noqa: ARG001
 
 
 @intrinsic
-def prefetch(typingctx, address, locality):  # noqa: ARG001
-    """Ask for the cache line at an address; ``locality`` 3 brings it next to the core, 2 one level further out."""
-    if not isinstance(locality, types.IntegerLiteral):
-        return None
-    near = locality.literal_value
-
-    def codegen(context, builder, signature, args):  # noqa: ARG001
-        pointer, int32 = ir.IntType(8).as_pointer(), ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [pointer, int32, int32, int32])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        builder.call(function, [builder.inttoptr(args[0], pointer), int32(0), int32(near), int32(1)])
-        return context.get_dummy_value()
-
-    return types.void(types.int64, locality), codegen
-
-
-@intrinsic
 def copy_numbers(typingctx, source, target, count, like):  # noqa: ARG001, PLR0917
     """Copy a few floats of the type of ``like`` from address to address, sixteen at once while there are so many."""
     if like not in _WORD_OF:
