@@ -17,7 +17,7 @@ from lowprec.kernels import codec as codec_kernels
 from lowprec.rounding import Rounding
 
 _FLOAT32 = np.dtype(np.float32)
-_CHUNK_BYTES = 1 << 25  # of intermediate sums at most, where they are rounded to `out_dtype` afterwards
+_CHUNK_BYTES = 1 << 24  # of intermediate sums at most, where they are rounded to `out_dtype` afterwards
 
 
 def _as_array(x: Any, name: str) -> Array:

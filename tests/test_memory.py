@@ -30,13 +30,13 @@ def test_packed_operands_live_as_long_as_they_are_read(threads: int) -> None:
 
 
 PEAK = """
-    import resource, sys
+    import sys
     import numpy as np
     import lowprec as lp
 
-    def now():
-        with open("/proc/self/statm") as file:
-            return int(file.read().split()[1]) * resource.getpagesize()
+    def status(name):
+        with open("/proc/self/status") as file:
+            return next(1024 * int(line.split()[1]) for line in file if line.startswith(name))
 
     m, k, n = map(int, sys.argv[1:4])
     dtype, out_dtype, transposed = sys.argv[4], sys.argv[5] if sys.argv[5] != "-" else None, sys.argv[6] == "T"
@@ -44,10 +44,16 @@ PEAK = """
     lp.matmul(warm, warm, dtype, out_dtype=out_dtype)
     a = np.ones((m, k), np.float32)
     b = np.ones((n, k), np.float32).T if transposed else np.ones((k, n), np.float32)
-    before = now()
+    try:
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")  # forget the peak so far, that of the compiler
+    except OSError:
+        print("no peak")
+        sys.exit()
+    before = status("VmRSS")
     result = lp.matmul(a, b, dtype, out_dtype=out_dtype)
     assert float(result[0, 0]) == k, result[0, 0]
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before - result.nbytes)
+    print(status("VmHWM") - before - result.nbytes)
 """
 
 
@@ -65,4 +71,6 @@ PEAK = """
 def test_a_product_takes_at_most_64_megabytes_more(arguments: tuple[str, ...]) -> None:
     command = [sys.executable, "-c", textwrap.dedent(PEAK), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    if "no peak" in done.stdout:
+        pytest.skip("this system does not let a process reset its peak memory")
     assert int(done.stdout) <= 64 * 2**20, f"{int(done.stdout) / 2**20:.1f} MiB"
