@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from collections.abc import Callable
 from queue import SimpleQueue
 from threading import Lock, Thread
+from typing import cast
 
 
 class _Crew:
@@ -36,6 +39,35 @@ class _Crew:
             queue.get()()
 
 
+def _find_current_cpu() -> Callable[[], int]:
+    """Return the function that tells which CPU the calling thread is on; -1 where the system does not say."""
+    if sys.platform.startswith("linux"):
+        function = getattr(ctypes.CDLL(None), "sched_getcpu", None)
+        if function is not None:
+            return cast("Callable[[], int]", function)
+    return lambda: -1
+
+
+_current_cpu = _find_current_cpu()
+
+
+def _step_aside(cpu: int) -> None:
+    """Move the calling thread off a CPU if it is on it and may run elsewhere.
+
+    Linux often wakes a helper on the CPU of the thread that woke it, and leaves both there for the milliseconds that
+    a product takes. The mask is put back at once, so nothing stays pinned.
+    """
+    if cpu < 0 or _current_cpu() != cpu:
+        return
+    try:
+        allowed = os.sched_getaffinity(0)
+        if allowed - {cpu}:
+            os.sched_setaffinity(0, allowed - {cpu})
+            os.sched_setaffinity(0, allowed)
+    except OSError:  # not permitted here
+        return
+
+
 class _Party:
     """A task that several threads may join until it is closed; whoever closes it waits for those inside.
 
@@ -44,6 +76,7 @@ class _Party:
 
     def __init__(self, task: Callable[[], object]) -> None:
         self.task = task
+        self.cpu = _current_cpu()
         self.lock = Lock()
         self.inside = 0
         self.closed = False
@@ -57,6 +90,7 @@ class _Party:
                 return
             self.inside += 1
         try:
+            _step_aside(self.cpu)
             self.task()
         except BaseException as error:
             self.failures.append(error)

@@ -518,6 +518,16 @@ def decode(codes: ArrayLike, fmt: Any, *, dtype: Any = np.float32, out: Array | 
     return values[()] if place is None else place
 
 
+def _largest(array: Array) -> int:
+    """Return the largest of some unsigned integers."""
+    if not array.flags.c_contiguous or not array.dtype.isnative:
+        return int(array.max())
+    flat = array.reshape(-1)
+    found: list[int] = []
+    _each_chunk(lambda part, _: found.append(int(flat[part].max())), flat.size)
+    return max(found)
+
+
 def _checked_codes(codes: ArrayLike, fmt: Format) -> Array:
     """Return codes in the format's code dtype, or raise."""
     array = np.asarray(codes)
@@ -528,7 +538,7 @@ def _checked_codes(codes: ArrayLike, fmt: Format) -> Array:
         )
         raise TypeError(msg)
     if array.size and array.dtype.itemsize * 8 > fmt.bits - int(array.dtype.kind == "i"):
-        low, high = int(array.min()), int(array.max())
+        low, high = (0, _largest(array)) if array.dtype.kind == "u" else (int(array.min()), int(array.max()))
         if low < 0 or high >> fmt.bits:
             msg = f"`codes` must be from 0 to {2**fmt.bits - 1} for `{fmt}`, got {low if low < 0 else high}."
             raise ValueError(msg)
