@@ -43,20 +43,20 @@ class Round:
 
     def track_round_to_out(self, fmt: str, rounding: str) -> float:
         out = np.empty_like(self.x)
-        ours, copy = medians(lambda: lp.round_to(self.x, fmt, out=out, **self.how), self.copy)
+        ours, copy = medians(lambda: lp.round_to(self.x, fmt, out=out, **self.how), self.copy, pause=0)
         return ours / copy
 
     def track_round_to(self, fmt: str, rounding: str) -> float:
-        ours, copy = medians(lambda: lp.round_to(self.x, fmt, **self.how), self.copy)
+        ours, copy = medians(lambda: lp.round_to(self.x, fmt, **self.how), self.copy, pause=0)
         return ours / copy
 
     def track_encode(self, fmt: str, rounding: str) -> float:
-        ours, copy = medians(lambda: lp.encode(self.x, fmt, **self.how), self.copy)
+        ours, copy = medians(lambda: lp.encode(self.x, fmt, **self.how), self.copy, pause=0)
         return ours / copy
 
     def track_encode_out(self, fmt: str, rounding: str) -> float:
         codes = np.empty(self.x.shape, lp.format(fmt).code_dtype)
-        ours, copy = medians(lambda: lp.encode(self.x, fmt, out=codes, **self.how), self.copy)
+        ours, copy = medians(lambda: lp.encode(self.x, fmt, out=codes, **self.how), self.copy, pause=0)
         return ours / copy
 
     track_round_to_out.unit = track_round_to.unit = track_encode.unit = track_encode_out.unit = "time of np.copyto"
@@ -84,12 +84,12 @@ class Decode:
         np.testing.assert_array_equal(lp.decode(self.codes[:300], fmt, dtype=self.dtype), np.array(want, self.dtype))
 
     def track_decode(self, fmt: str) -> float:
-        ours, copy = medians(lambda: lp.decode(self.codes, fmt, dtype=self.dtype), self.copy)
+        ours, copy = medians(lambda: lp.decode(self.codes, fmt, dtype=self.dtype), self.copy, pause=0)
         return ours / copy
 
     def track_decode_out(self, fmt: str) -> float:
         values = np.empty(self.codes.shape, self.dtype)
-        ours, copy = medians(lambda: lp.decode(self.codes, fmt, dtype=self.dtype, out=values), self.copy)
+        ours, copy = medians(lambda: lp.decode(self.codes, fmt, dtype=self.dtype, out=values), self.copy, pause=0)
         return ours / copy
 
     track_decode.unit = track_decode_out.unit = "time of np.copyto"
@@ -107,7 +107,9 @@ class MlDtypes:
         lp.round_to(self.x[:100], fmt)
 
     def track_speedup(self, fmt: str) -> float:
-        ours, theirs = medians(lambda: lp.round_to(self.x, fmt), lambda: self.x.astype(self.dtype).astype(np.float32))
+        ours, theirs = medians(
+            lambda: lp.round_to(self.x, fmt), lambda: self.x.astype(self.dtype).astype(np.float32), pause=0
+        )
         return theirs / ours
 
     track_speedup.unit = "speed of astype there and back"

@@ -16,8 +16,8 @@ import lowprec as lp
 # A quick run is for seeing that no benchmark is broken: few parameters, small sizes, numbers that mean nothing.
 QUICK = bool(os.environ.get("LOWPREC_BENCHMARK_QUICK"))
 ELEMENTS = 1 << 16 if QUICK else 1 << 24
-SECONDS = 0.05 if QUICK else 0.7
-ROUNDS = 3 if QUICK else 11
+ROUNDS = 1 if QUICK else 9
+PAUSE, WARM_UP, TURN = (0, 0, 0.001) if QUICK else (0.15, 0.005, 0.02)  # seconds
 FLOATS = [fmt.name for fmt in lp.formats() if isinstance(fmt, lp.FloatFormat)]
 DETERMINISTIC = [mode.value for mode in lp.Rounding if mode != lp.Rounding.STOCHASTIC]
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -28,25 +28,27 @@ def some(everything: list[Any], few: list[Any]) -> list[Any]:
     return [each for each in everything if each in few] if QUICK else everything
 
 
-def medians(*calls: Callable[[], Any]) -> list[float]:
+def medians(*calls: Callable[[], Any], pause: float = PAUSE) -> list[float]:
     """Return the median seconds of each call, run in turn so that a slow moment of the machine meets all of them.
 
-    A short call is repeated within a sample until the sample takes a millisecond.
+    A turn is a pause, a warm-up, and then calls one after the other. The pause is there because OpenBLAS' threads go
+    on spinning for a tenth of a second after a product and would take a core from whoever comes next.
     """
-    repeats = []
-    for call in calls:
-        call()
-        begin = time.perf_counter()
-        call()
-        repeats.append(max(1, int(1e-3 / max(time.perf_counter() - begin, 1e-7))))
     samples: list[list[float]] = [[] for _ in calls]
-    begin = time.perf_counter()
-    while len(samples[0]) < ROUNDS or time.perf_counter() - begin < SECONDS:
-        for call, count, taken in zip(calls, repeats, samples, strict=True):
-            start = time.perf_counter()
+    for _ in range(ROUNDS):
+        for call, taken in zip(calls, samples, strict=True):
+            time.sleep(pause)
+            call()
+            begin = time.perf_counter()
+            call()
+            once = time.perf_counter() - begin
+            for _ in range(int(WARM_UP / once)):
+                call()
+            count = max(1, int(TURN / once))
+            begin = time.perf_counter()
             for _ in range(count):
                 call()
-            taken.append((time.perf_counter() - start) / count)
+            taken.append((time.perf_counter() - begin) / count)
     return [statistics.median(taken) for taken in samples]
 
 

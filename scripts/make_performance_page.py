@@ -25,6 +25,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 RESULTS = REPOSITORY / "benchmarks" / "results.json"
 PAGE = REPOSITORY / "docs" / "performance.md"
 MARKER = "<!-- Made by scripts/make_performance_page.py from benchmarks/results.json. Do not edit. -->\n"
+COMMAND = "`python scripts/make_performance_page.py --run`"
 Results = dict[str, Any]
 
 
@@ -89,15 +90,17 @@ def run(only: str | None) -> Results:
         asv = [sys.executable, "-m", "asv", "--config", str(config)]
         subprocess.run([*asv, "machine", "--yes", "--machine", "here"], env=environment, check=True)
         command = [*asv, "run", "--python=same", "--machine", "here", "--set-commit-hash", "HEAD", "--show-stderr"]
-        subprocess.run([*command, *(["--bench", only] if only else [])], env=environment, check=True)
+        subprocess.run([*command, "--bench", only or "track_"], env=environment, check=True)
         (Path(folder) / "asv.conf.json").unlink()
         found = collect(Path(folder))
-    kept = read_results() if only and RESULTS.exists() else {"results": {}}
-    return {**facts(), "results": kept["results"] | found}
+    kept = read_results().get("results", {}) if only else {}
+    return {**facts(), "results": kept | found}
 
 
 def read_results() -> Results:
-    """Return the kept results."""
+    """Return the kept results, or nothing."""
+    if not RESULTS.exists():
+        return {}
     return json.loads(RESULTS.read_text(encoding="utf-8"))
 
 
@@ -131,6 +134,8 @@ def always(*_: Any) -> bool:
 
 def page(results: Results) -> str:
     """Return the page, every number of it from the results."""
+    if not results:
+        return f"{MARKER}\n# Performance\n\nNo results are kept. {COMMAND} measures, and writes this page.\n"
     told = results["results"]
 
     def section(name: str, good: Callable[[str, Any, float], bool] = always) -> str:
@@ -145,24 +150,25 @@ def page(results: Results) -> str:
     def copy(_: str, __: Any, ratio: float) -> bool:
         return ratio <= 1.5
 
-    sizes = told["bench_matmul.NumPy.track_gflops"]
-    numpys = table(
-        ["", *(f"n = {n}" for n in sizes["params"][0])],
-        [["GFLOP/s", *(f"{value:.0f}" for value in sizes["values"])]],
-    )
-    extra = told["bench_memory.Memory.track_extra"]
+    def values(name: str) -> list[tuple[int, float]]:
+        return list(zip(told[name]["params"][0], told[name]["values"], strict=True)) if name in told else []
+
+    sizes = values("bench_matmul.NumPy.track_gflops")
+    numpys = table(["", *(f"n = {n}" for n, _ in sizes)], [["GFLOP/s", *(f"{value:.0f}" for _, value in sizes)]])
     memory = table(
         ["n", "beyond operands and result"],
-        [[str(n), f"{v / 2**20:.1f} MiB"] for n, v in zip(extra["params"][0], extra["values"], strict=True)],
+        [[str(n), f"{value / 2**20:.1f} MiB"] for n, value in values("bench_memory.Memory.track_extra")],
     )
     packages = ", ".join(f"{name} {number}" for name, number in results["packages"].items())
     return f"""{MARKER}
 # Performance
 
 Measured on {results["date"]}: {results["cpu"]} ({results["architecture"]}, {results["vectors"]}), {results["cores"]}
-cores, {results["system"]}, Python {results["python"]}, {packages}, {results["blas"]}. Both sides of a ratio use all
-cores and run in turn in one process; a ratio is of medians. **Bold** marks what misses the mark that stands above its
-table. Another machine gives other ratios: `python scripts/make_performance_page.py --run` measures yours.
+cores, {results["system"]}, Python {results["python"]}, {packages}, {results["blas"]}. Both sides of a ratio use
+all cores and run in turn in one process; a ratio is of medians. Turns of products are apart by a pause, since OpenBLAS'
+threads spin for a tenth of a second after each product, and who multiplies within that time has a core less. **Bold**
+marks what misses the mark that stands above its table. Another machine gives other ratios:
+{COMMAND} measures yours.
 
 ## Products of float32 matrices, rounding included
 
