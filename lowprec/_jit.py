@@ -67,16 +67,25 @@ def _roots() -> list[Path]:
     else:
         found.append(_home() / ("Library/Caches" if sys.platform == "darwin" else ".cache"))
     user = os.getuid() if hasattr(os, "getuid") else "user"
-    return [*found, Path(tempfile.gettempdir()) / f"cache-{user}"]
+    return [*found, Path(tempfile.gettempdir()) / f"lowprec-{user}"]
+
+
+def _own(directory: Path) -> bool:
+    """Say whether a directory belongs to this user, where the system knows users."""
+    return not hasattr(os, "getuid") or directory.stat().st_uid == os.getuid()
 
 
 def _usable(directory: Path) -> bool:
-    """Make the directory and say whether this user, and nobody else, can write to it."""
+    """Make the directory and say whether this user can write to it, and owns it and the one above.
+
+    Compiled kernels are code: what another user could have put there is not loaded.
+    """
     try:
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        directory.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        directory.mkdir(exist_ok=True, mode=0o700)
         with tempfile.TemporaryFile(dir=directory):
             pass
-        return not hasattr(os, "getuid") or directory.stat().st_uid == os.getuid()
+        return _own(directory) and _own(directory.parent)
     except OSError:
         return False
 
@@ -108,8 +117,10 @@ def cache_directory() -> Path | None:
     name = _fingerprint()
     for root in _roots():
         directory = root / "lowprec" / name
+        if root.parent == Path(tempfile.gettempdir()) and root.exists() and not _own(root):
+            continue  # another user has made it
         new = not directory.exists()
-        if _usable(directory):
+        if _usable(directory):  # which also marks it as used today
             if new:
                 _forget_stale(directory.parent, directory)
             return directory

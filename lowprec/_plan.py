@@ -17,7 +17,7 @@ from lowprec._checks import Array, Modes
 from lowprec.codec import decode_width, fits, make_decoding, make_rule, rule_width
 from lowprec.formats import FloatFormat, stored_format
 from lowprec.formats import format as resolve
-from lowprec.kernels import pack, tile
+from lowprec.kernels import convert, pack, tile
 from lowprec.rounding import Rounding, Subnormals
 
 LANES = ("16", "8", "4", "plain")
@@ -28,12 +28,12 @@ class Side(NamedTuple):
     """How one operand is read."""
 
     fmt: FloatFormat
-    kind: str  # the packer's name
+    kind: str  # the converter's name
     convert: bool  # the array has to be made float32 or float64 first
     own: FloatFormat | None  # the format of its codes, None for numbers
     rule: Array
     decoding: Array
-    numbers: tuple[int, int, int, int]  # the last four fields of `pack.Operand`
+    numbers: tuple[int, int, int, int]  # the last four fields of `convert.Operand`
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +63,9 @@ class Kernels(NamedTuple):
     """Addresses and blocking of the compiled kernels of a plan."""
 
     tile: int
-    pack_a: int
-    pack_b: int
+    pack: int
+    convert_a: int
+    convert_b: int
     shape: tile.Shape
 
 
@@ -94,8 +95,9 @@ def kernels(kind_a: str, kind_b: str, item: int) -> Kernels:
     which = lanes()
     return Kernels(
         _jit.address(tile.TILES[which, item], tile.SIGNATURE),
-        _jit.address(pack.PACKERS[kind_a, item], pack.SIGNATURE),
-        _jit.address(pack.PACKERS[kind_b, item], pack.SIGNATURE),
+        _jit.address(pack.pack, pack.SIGNATURE),
+        _jit.address(convert.CONVERTERS[kind_a, item], convert.SIGNATURE),
+        _jit.address(convert.CONVERTERS[kind_b, item], convert.SIGNATURE),
         tile.SHAPES[which, item],
     )
 
@@ -152,19 +154,19 @@ def _side(fmt: FloatFormat, dtype: np.dtype[Any], modes: Modes, item: int) -> Si
 def _short_way(fmt: FloatFormat, kind: str, width: int, modes: Modes, own: FloatFormat | None) -> tuple[int, int]:
     """Return the last two fields of an `Operand`: whether rounding is needed at all, or has a short way."""
     if modes.subnormals is not Subnormals.KEEP or kind == "wide":
-        return pack.GENERAL, 0
+        return convert.GENERAL, 0
     if fmt in (own, resolve(kind) if kind in ("float32", "float64") else None):
-        return pack.EXACT, 0
+        return convert.EXACT, 0
     mantissa, bias = (23, 127) if width == 32 else (52, 1023)
     drop = mantissa - fmt.mantissa_bits
     if own or modes.rounding is not Rounding.NEAREST_EVEN or not fmt.has_zero or not fmt.is_signed:
-        return pack.GENERAL, 0
+        return convert.GENERAL, 0
     if drop < 2 or fmt.emin + drop >= bias or fmt.emin < 1 - bias:
-        return pack.GENERAL, 0
+        return convert.GENERAL, 0
     # The largest anchor, 1.5 * 2**(exponent + drop), must be finite.
     top = min(fmt.max, 2.0 ** (bias + 1 - drop) * (1 - 2.0 ** -(mantissa + 1)))
     word = np.array(top, f"f{width // 8}").view(f"u{width // 8}")
-    return pack.NEAREST, int(word)
+    return convert.NEAREST, int(word)
 
 
 @lru_cache(maxsize=1024)

@@ -12,8 +12,8 @@ from lowprec._checks import Array
 from lowprec._plan import Kernels, Plan, Side, address
 from lowprec.codec import round_to
 from lowprec.kernels import gemm, mixed, rows
+from lowprec.kernels.convert import Operand
 from lowprec.kernels.gemm import Job
-from lowprec.kernels.pack import Operand
 
 _PACKED_BYTES = 1 << 25  # room for packed B at most
 _ALONE = 6_000_000  # multiply-adds up to which the calling thread works alone
@@ -90,12 +90,11 @@ def _template(
     final: bool,
 ) -> Array:
     """Return a job's numbers but for the addresses of a, b, c and packed B; ``strides`` are a's, b's and c's row's."""
-    chosen = plan.kernels
+    chosen, item = plan.kernels, plan.dtype.itemsize
     shape = chosen.shape
     job = Job(
         tile=chosen.tile,
-        pack_a=chosen.pack_a,
-        pack_b=chosen.pack_b,
+        pack=chosen.pack,
         a=0,
         b=0,
         c=0,
@@ -109,13 +108,15 @@ def _template(
         tile_rows=shape.rows,
         lanes=shape.lanes,
         tile_vectors=shape.vectors,
-        item=plan.dtype.itemsize,
+        item=item,
         k_block=_K_BLOCK,
         row_block=tall,
         panel_block=_PANELS,
     )
-    left = Operand(0, strides[0] // sizes[0], strides[1] // sizes[0], *plan.a.numbers)
-    right = Operand(0, strides[3] // sizes[1], strides[2] // sizes[1], *plan.b.numbers)
+    left = Operand(0, strides[0] // sizes[0], strides[1] // sizes[0], sizes[0], item, chosen.convert_a, *plan.a.numbers)
+    right = Operand(
+        0, strides[3] // sizes[1], strides[2] // sizes[1], sizes[1], item, chosen.convert_b, *plan.b.numbers
+    )
     return np.array((*job, *[0] * gemm.COUNTERS, *left, *right), np.int64)
 
 

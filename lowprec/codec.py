@@ -105,6 +105,9 @@ def make_rule(fmt: Format, width: int, modes: Modes, codes: bool) -> Array:
         sign=1 << (width - 1) if fmt.has_negative_zero else 0,
         negate=(1 << fmt.bits) - 1 if codes and integer else 0,
         sign_code=1 << (fmt.bits - 1) if codes and fmt.is_signed and not integer else 0,
+        bits=_MANTISSA[width],
+        infinity=_bits(np.inf, width),
+        top=1 << (width - 1),
     )
     return np.array(rule, np.uint32 if width == 32 else np.uint64)
 

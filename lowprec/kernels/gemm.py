@@ -13,7 +13,8 @@ import numba
 import numpy as np
 
 from lowprec._jit import inline, njit
-from lowprec.kernels.pack import Operand
+from lowprec.kernels.convert import Operand
+from lowprec.kernels.pack import WORST
 from lowprec.kernels.tile import FROM_ZERO, LAST
 from lowprec.kernels.words import (
     at_address,
@@ -30,8 +31,7 @@ class Job(NamedTuple):
     """One product C = A B (+ C): int64 numbers in this order."""
 
     tile: int  # address of the micro-kernel
-    pack_a: int  # address of A's packer
-    pack_b: int  # address of B's packer
+    pack: int  # address of the packer
     a: int  # address of A's `Operand`
     b: int  # address of B's `Operand`
     c: int  # address of C
@@ -54,6 +54,7 @@ class Job(NamedTuple):
 FIELDS = len(Job._fields)
 A, B, C, PACKED_B = (Job._fields.index(name) for name in ("a", "b", "c", "packed_b"))
 COUNTERS = 3  # pieces of packing claimed, those done, pieces of rows claimed
+CLAIMED, PACKED, ROWS = FIELDS, FIELDS + 1, FIELDS + 2
 # A job travels as one array: its fields, the counters, and the `Operand` of A and that of B.
 A_DATA = FIELDS + COUNTERS
 B_DATA = A_DATA + len(Operand._fields)
@@ -63,7 +64,7 @@ B_DATA = A_DATA + len(Operand._fields)
 def _job(j):
     return Job(
         j[0], j[1], j[2], j[3], j[4], j[5], j[6], j[7], j[8], j[9], j[10], j[11], j[12], j[13], j[14], j[15], j[16],
-        j[17], j[18], j[19],
+        j[17], j[18],
     )  # fmt: skip
 
 
@@ -74,7 +75,7 @@ def _tail_width(j, columns):
 
 
 @inline
-def _pack_pieces(j, counters, scratch):
+def _pack_pieces(j, numbers, scratch):
     """Claim and pack pieces of B until none is left, then wait until others have finished theirs."""
     width = j.tile_vectors * j.lanes
     columns = j.panel_block * width
@@ -82,7 +83,7 @@ def _pack_pieces(j, counters, scratch):
     total = across * ((j.k + j.k_block - 1) // j.k_block)
     padded = j.n // width * width + _tail_width(j, j.n % width)
     while True:
-        piece = atomic_add(counters, 0, 1)
+        piece = atomic_add(numbers, CLAIMED, 1)
         if piece >= total:
             break
         first_k = piece // across * j.k_block
@@ -90,9 +91,9 @@ def _pack_pieces(j, counters, scratch):
         first, end = piece % across * columns, min(j.n, (piece % across + 1) * columns)
         out = j.packed_b + (first_k * padded + first * count) * j.item
         tail = _tail_width(j, (end - first) % width)
-        call_9(j.pack_b, j.b, out, first, end - first, first_k, count, width, tail, scratch)
-        atomic_add(counters, 1, 1)
-    while atomic_add(counters, 1, 0) < total:
+        call_9(j.pack, j.b, out, first, end - first, first_k, count, width, tail, scratch)
+        atomic_add(numbers, PACKED, 1)
+    while atomic_add(numbers, PACKED, 0) < total:
         relax()
 
 
@@ -100,10 +101,10 @@ def _pack_pieces(j, counters, scratch):
 def _copy(source, source_step, target, target_step, rows, columns, item):
     """Copy a block of numbers between addresses."""
     for i in range(rows):
-        x = numba.carray(at_address(source + i * source_step), columns * item, np.uint8)
-        y = numba.carray(at_address(target + i * target_step), columns * item, np.uint8)
-        for byte in range(columns * item):
-            y[byte] = x[byte]
+        x = numba.carray(at_address(source + i * source_step), columns * item // 4, np.uint32)
+        y = numba.carray(at_address(target + i * target_step), columns * item // 4, np.uint32)
+        for word in range(columns * item // 4):
+            y[word] = x[word]
 
 
 @inline
@@ -114,7 +115,7 @@ def _row_piece(j, first, packed_a, corner, scratch):
     padded = j.n // width * width + _tail_width(j, j.n % width)
     for first_k in range(0, j.k, j.k_block):
         count = min(j.k_block, j.k - first_k)
-        call_9(j.pack_a, j.a, packed_a, first, rows, first_k, count, j.tile_rows, j.tile_rows, scratch)
+        call_9(j.pack, j.a, packed_a, first, rows, first_k, count, j.tile_rows, j.tile_rows, scratch)
         flags = (FROM_ZERO if first_k == 0 and j.from_zero == 1 else 0) | (
             LAST if first_k + count == j.k and j.final == 1 else 0
         )
@@ -141,18 +142,18 @@ def _room(j):
     """Return how many bytes a thread needs for its packed rows, a corner tile and the packers' scratch."""
     width = j.tile_vectors * j.lanes
     lines = max(j.panel_block * width, 8 * j.k_block)
-    return (j.row_block * j.k_block + j.tile_rows * width + lines) * j.item
+    return (j.row_block * j.k_block + j.tile_rows * width + lines) * j.item + 8 * WORST
 
 
 @inline
-def _take_part(j, counters, room):
+def _take_part(j, numbers, room):
     """Claim and do pieces of a product until none is left; ``room`` is the address of this thread's own memory."""
     corner = room + j.row_block * j.k_block * j.item
     scratch = corner + j.tile_rows * j.tile_vectors * j.lanes * j.item
-    _pack_pieces(j, counters, scratch)
+    _pack_pieces(j, numbers, scratch)
     pieces = (j.m + j.row_block - 1) // j.row_block
     while True:
-        piece = atomic_add(counters, 2, 1)
+        piece = atomic_add(numbers, ROWS, 1)
         if piece >= pieces:
             break
         _row_piece(j, piece * j.row_block, room, corner, scratch)
@@ -177,16 +178,22 @@ def _complete(numbers):
     numbers[B] = numbers.ctypes.data + 8 * B_DATA
 
 
-@njit()
-def gemm(numbers):
-    """Take part in one product until nothing is left to claim; k is at least 1, the counters start at 0."""
+@inline
+def _product(numbers):
+    """Take part in the product of a job."""
     found = standard_float_mode()
     _complete(numbers)
     j = _job(numbers)
     room = np.empty(_room(j) + 64, np.uint8)
-    _take_part(j, numbers[FIELDS:], _aligned(room))
+    _take_part(j, numbers, _aligned(room))
     _keep(room)
     restore_float_mode(found)
+
+
+@njit()
+def gemm(numbers):
+    """Take part in one product until nothing is left to claim; k is at least 1, the counters start at 0."""
+    _product(numbers)
 
 
 @njit()
@@ -194,7 +201,7 @@ def gemm_alone(numbers, packed_size):
     """Do one product on this thread alone, with room for packed B of its own."""
     packed = np.empty(packed_size + 64, np.uint8)
     numbers[PACKED_B] = _aligned(packed)
-    gemm(numbers)
+    _product(numbers)
     _keep(packed)
 
 
@@ -202,7 +209,10 @@ def gemm_alone(numbers, packed_size):
 def gemm_float32(numbers, packed_size, a, b, c):
     """Do one product of contiguous float32 matrices on this thread alone: their addresses cost less here."""
     numbers[A_DATA], numbers[B_DATA], numbers[C] = a.ctypes.data, b.ctypes.data, c.ctypes.data
-    gemm_alone(numbers, packed_size)
+    packed = np.empty(packed_size + 64, np.uint8)
+    numbers[PACKED_B] = _aligned(packed)
+    _product(numbers)
+    _keep(packed)
 
 
 @njit()
@@ -217,5 +227,5 @@ def gemm_many(jobs, claimed, packed_size):
         if index >= jobs.shape[0]:
             break
         jobs[index, PACKED_B] = _aligned(packed)
-        gemm(jobs[index])
+        _product(jobs[index])
     _keep(packed)

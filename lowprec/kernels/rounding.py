@@ -55,7 +55,10 @@ class Rule(NamedTuple):
     zero: int  # result bits for a source of +0 or -0, sign apart
     sign: int  # the sign bit where -0 exists, else 0
     negate: int  # codes of negative numbers are two's complement: all ones, else 0
-    sign_code: int  # sign bit of a code (of the value, for `round_word`)
+    sign_code: int  # sign bit of a code
+    bits: int  # the source's mantissa bits
+    infinity: int  # the source's infinity
+    top: int  # the source's sign bit
 
 
 @inline
@@ -63,42 +66,18 @@ def rule(p):
     """Read a `Rule` out of an array, so that the compiler keeps it in registers."""
     return Rule(
         p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8], p[9], p[10],
-        p[11], p[12], p[13], p[14], p[15], p[16], p[17], p[18], p[19], p[20], p[21],
+        p[11], p[12], p[13], p[14], p[15], p[16], p[17], p[18], p[19], p[20], p[21], p[22], p[23], p[24],
     )  # fmt: skip
-
-
-@inline
-def _all_ones(u):
-    return sub(constant(u, 0), constant(u, 1))
-
-
-@inline
-def _sign_bit(u):
-    """Return the word with only the top bit set."""
-    ones = _all_ones(u)
-    return sub(ones, shr(ones, constant(u, 1)))
-
-
-@inline
-def _source_mantissa(f):
-    return add(f.mantissa, f.drop)
-
-
-@inline
-def _infinity(u, f):
-    """Return the bits of the source's infinity."""
-    bits = _source_mantissa(f)
-    return shl(shr(shr(_all_ones(u), constant(u, 1)), bits), bits)
 
 
 @inline
 def split(u, f):
     """Split a source into its flushed magnitude, sign, exponent field and significand, and find what to drop."""
     zero, one = constant(u, 0), constant(u, 1)
-    sign = both(u, _sign_bit(u))
+    sign = both(u, f.top)
     magnitude = sub(u, sign)
     magnitude = pick(less(magnitude, f.flush_in), zero, magnitude)
-    bits = _source_mantissa(f)
+    bits = f.bits
     field = shr(magnitude, bits)
     hidden = pick(equal(field, zero), zero, shl(one, bits))
     significand = either(both(magnitude, sub(shl(one, bits), one)), hidden)
@@ -121,7 +100,7 @@ def _increment(u, f, sign, significand, shift):
 def _specials(u, f, magnitude, sign, result, exceeds):
     """Put overflow, zeros, infinities and NaN where they belong; ``result`` already carries its sign."""
     positive = equal(sign, constant(u, 0))
-    infinity = _infinity(u, f)
+    infinity = f.infinity
     result = pick(exceeds, pick(positive, f.over, f.under), result)
     result = pick(equal(magnitude, infinity), pick(positive, f.inf, f.minus_inf), result)
     return pick(less(infinity, magnitude), f.nan, result)
@@ -132,7 +111,7 @@ def round_word(u, f):
     """Return the bits of the value that the source with bits ``u`` rounds to."""
     zero, one = constant(u, 0), constant(u, 1)
     magnitude, sign, _, significand, shift = split(u, f)
-    bits = _source_mantissa(f)
+    bits = f.bits
     deep = less(bits, shift)
     shift = smaller(shift, add(bits, constant(u, 2)))
     increment = _increment(u, f, sign, significand, shift)
@@ -160,7 +139,7 @@ def _finish_value(u, f, magnitude, sign, result):
 def encode_word(u, f):
     """Return the code that the source with bits ``u`` rounds to (range fields of the rule hold codes)."""
     magnitude, sign, exponent, significand, shift = split(u, f)
-    shift = smaller(shift, add(_source_mantissa(f), constant(u, 2)))
+    shift = smaller(shift, add(f.bits, constant(u, 2)))
     kept = shr(add(significand, _increment(u, f, sign, significand, shift)), shift)
     return _finish_code(u, f, magnitude, sign, exponent, kept)
 
@@ -230,7 +209,7 @@ def round_word_stochastic(u, f, word, random_bits):
     """Return the bits of the value that the float64 with bits ``u`` rounds to, given its random word."""
     magnitude, sign, exponent, significand, shift = split(u, f)
     kept = _stochastic(u, f, significand, shift, word, random_bits)
-    bits = _source_mantissa(f)
+    bits = f.bits
     zero = constant(u, 0)
     base = add(shl(sub(exponent, constant(u, 1)), bits), shl(kept, smaller(shift, bits)))
     # A source below the format's last place: nothing or one `tiny` is kept.
@@ -286,7 +265,7 @@ def power_code(u, threshold, f):
     have their leading bit where others have half an ulp; smaller ones become the smallest power.
     """
     zero, one = constant(u, 0), constant(u, 1)
-    sign = both(u, _sign_bit(u))
+    sign = both(u, constant(u, 0x80000000))
     magnitude = sub(u, sign)
     field = shr(magnitude, constant(u, 23))
     mantissa = both(magnitude, constant(u, 0x7FFFFF))

@@ -240,6 +240,12 @@ def _caller(count):
 
 
 @intrinsic
+def call_6(typingctx, function, a, b, c, d, e, f):  # noqa: ARG001, PLR0917
+    """Call the C function at an address with six int64 arguments."""
+    return _caller(6)
+
+
+@intrinsic
 def call_7(typingctx, function, a, b, c, d, e, f, g):  # noqa: ARG001, PLR0917
     """Call the C function at an address with seven int64 arguments."""
     return _caller(7)
