@@ -14,7 +14,7 @@ import numpy as np
 
 from lowprec import _checks, _jit
 from lowprec._checks import Array, Modes
-from lowprec.codec import decode_width, fits, make_decoding, make_rule, rule_width
+from lowprec._rules import decode_width, fits, make_decoding, make_rule, rule_width
 from lowprec.formats import FloatFormat, stored_format
 from lowprec.formats import format as resolve
 from lowprec.kernels import convert, pack, tile
