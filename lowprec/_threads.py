@@ -22,6 +22,8 @@ class _Crew:
         self.lock = Lock()
         self.queue: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self.size = 0
+        self.ids: list[int] = []
+        self.avoided = -1
 
     def hire(self, size: int) -> None:
         """See that there are at least ``size`` threads."""
@@ -29,8 +31,27 @@ class _Crew:
             return
         with self.lock:
             while self.size < size:
-                Thread(target=self.work, args=(self.queue,), name="lowprec", daemon=True).start()
+                thread = Thread(target=self.work, args=(self.queue,), name="lowprec", daemon=True)
+                thread.start()
                 self.size += 1
+                self.ids.append(thread.native_id or 0)
+                self.avoided = -1
+
+    def avoid(self, cpu: int) -> None:
+        """Keep the threads off a CPU, that of their caller.
+
+        Linux often wakes a thread on the CPU of the one that woke it, where it then waits, for the milliseconds that
+        a product takes, while another CPU is idle.
+        """
+        if cpu < 0 or cpu == self.avoided:
+            return
+        self.avoided = cpu
+        elsewhere = os.sched_getaffinity(0) - {cpu}
+        for thread in self.ids if elsewhere else ():
+            try:
+                os.sched_setaffinity(thread, elsewhere)
+            except OSError:  # not permitted here
+                return
 
     @staticmethod
     def work(queue: SimpleQueue[Callable[[], None]]) -> None:
@@ -51,23 +72,6 @@ def _find_current_cpu() -> Callable[[], int]:
 _current_cpu = _find_current_cpu()
 
 
-def _step_aside(cpu: int) -> None:
-    """Move the calling thread off a CPU if it is on it and may run elsewhere.
-
-    Linux often wakes a helper on the CPU of the thread that woke it, and leaves both there for the milliseconds that
-    a product takes. The mask is put back at once, so nothing stays pinned.
-    """
-    if cpu < 0 or _current_cpu() != cpu:
-        return
-    try:
-        allowed = os.sched_getaffinity(0)
-        if allowed - {cpu}:
-            os.sched_setaffinity(0, allowed - {cpu})
-            os.sched_setaffinity(0, allowed)
-    except OSError:  # not permitted here
-        return
-
-
 class _Party:
     """A task that several threads may join until it is closed; whoever closes it waits for those inside.
 
@@ -76,7 +80,6 @@ class _Party:
 
     def __init__(self, task: Callable[[], object]) -> None:
         self.task = task
-        self.cpu = _current_cpu()
         self.lock = Lock()
         self.inside = 0
         self.closed = False
@@ -90,7 +93,6 @@ class _Party:
                 return
             self.inside += 1
         try:
-            _step_aside(self.cpu)
             self.task()
         except BaseException as error:
             self.failures.append(error)
@@ -201,6 +203,7 @@ def share(task: Callable[[], object], workers: int) -> None:
     failures: list[BaseException] = []
     try:
         _crew.hire(workers - 1)
+        _crew.avoid(_current_cpu())
         for _ in range(workers - 1):
             _crew.queue.put(party)
         task()
