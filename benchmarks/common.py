@@ -16,7 +16,7 @@ import lowprec as lp
 # A quick run is for seeing that no benchmark is broken: few parameters, small sizes, numbers that mean nothing.
 QUICK = bool(os.environ.get("LOWPREC_BENCHMARK_QUICK"))
 ELEMENTS = 1 << 16 if QUICK else 1 << 24
-ROUNDS = 1 if QUICK else 9
+ROUNDS = 1 if QUICK else 5
 PAUSE, WARM_UP, TURN = (0, 0, 0.001) if QUICK else (0.15, 0.005, 0.02)  # seconds
 FLOATS = [fmt.name for fmt in lp.formats() if isinstance(fmt, lp.FloatFormat)]
 DETERMINISTIC = [mode.value for mode in lp.Rounding if mode != lp.Rounding.STOCHASTIC]

@@ -90,7 +90,8 @@ def run(only: str | None) -> Results:
         asv = [sys.executable, "-m", "asv", "--config", str(config)]
         subprocess.run([*asv, "machine", "--yes", "--machine", "here"], env=environment, check=True)
         command = [*asv, "run", "--python=same", "--machine", "here", "--set-commit-hash", "HEAD", "--show-stderr"]
-        subprocess.run([*command, "--bench", only or "track_"], env=environment, check=True)
+        # asv exits with an error if one benchmark failed; the others count all the same, and that one shows as missing.
+        subprocess.run([*command, "--bench", only or "track_"], env=environment, check=False)
         (Path(folder) / "asv.conf.json").unlink()
         found = collect(Path(folder))
     kept = read_results().get("results", {}) if only else {}
