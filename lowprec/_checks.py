@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import math
 from enum import StrEnum
-from fractions import Fraction
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
@@ -187,8 +186,10 @@ def _python_numbers(x: object, array: Array) -> Array:
     return array
 
 
-def exactly(value: object) -> int | Fraction | float:
-    """Return an element of `Source.exact` as a number that `lowprec.reference` takes."""
+def exactly(value: object) -> Any:
+    """Return an element of `Source.exact` as a number that `lowprec.reference` takes: an int, Fraction or float."""
+    from fractions import Fraction
+
     if isinstance(value, int):
         return value
     numerator, denominator = value.as_integer_ratio() if np.isfinite(value) else (0, 0)  # type: ignore[attr-defined,call-overload]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lowprec import _checks, _threads, reference
+from lowprec import _checks, _threads
 from lowprec._checks import Array, Modes, Source
 from lowprec._rules import POWER_THRESHOLD, bare_powers, decode_width, fits, make_decoding, make_rule, rule_width
 from lowprec.formats import Format, IntFormat
@@ -56,12 +56,14 @@ def _too_fine(src: Source, fmt: Format, modes: Modes) -> bool:
     return not isinstance(fmt, IntFormat) and fmt.precision + extra > 53
 
 
-def _by_reference(src: Source, fmt: Format, modes: Modes, seed: int, function: Callable[..., Any]) -> list[Any]:
-    """Round element by element with the specification."""
-    assert_exact = src.exact if src.exact is not None else src.values
+def _by_reference(src: Source, fmt: Format, modes: Modes, seed: int, function: str) -> list[Any]:
+    """Round element by element with the specification's function of that name."""
+    from lowprec import reference  # rarely needed, and not on the way of an import
+
+    elements = src.exact if src.exact is not None else src.values
     stochastic = modes.rounding is Rounding.STOCHASTIC
     return [
-        function(
+        getattr(reference, function)(
             _checks.exactly(value),
             fmt,
             rounding=modes.rounding,
@@ -70,7 +72,7 @@ def _by_reference(src: Source, fmt: Format, modes: Modes, seed: int, function: C
             word=reference.random_word(seed, index) if stochastic else None,
             random_bits=modes.random_bits,
         )
-        for index, value in enumerate(assert_exact.flat)
+        for index, value in enumerate(elements.flat)
     ]
 
 
@@ -198,7 +200,7 @@ def encode(
     direct = result is not None and result.flags.c_contiguous
     target = result if result is not None and direct else np.empty(shape, form.code_dtype)
     if _too_fine(src, form, how):
-        codes = _by_reference(src, form, how, seed, reference.encode)
+        codes = _by_reference(src, form, how, seed, "encode")
         target[...] = np.array(codes, form.code_dtype).reshape(shape)
     else:
         round_into(np.ascontiguousarray(src.values), target, form, how, seed, codes=True)
@@ -274,7 +276,7 @@ def round_to(
     if target is None or not target.flags.c_contiguous or not target.dtype.isnative or target.dtype != values.dtype:
         target = np.empty(values.shape, values.dtype)
     if _too_fine(src, form, how):
-        target[...] = np.array(_by_reference(src, form, how, seed, reference.round_to), dtype).reshape(values.shape)
+        target[...] = np.array(_by_reference(src, form, how, seed, "round_to"), dtype).reshape(values.shape)
     else:
         round_into(np.ascontiguousarray(values), target, form, how, seed, codes=False)
     if result is None:
