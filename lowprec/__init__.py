@@ -38,11 +38,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Import `lowprec.study`, a package that is called like a function, when it is first asked for."""
-    if name == "study":
+    """Import a module of the package when it is first asked for; `lowprec.study` is also called like a function."""
+    if name in {"reference", "study", "testing"}:
         from importlib import import_module
 
-        return import_module("lowprec.study")
+        return import_module(f"lowprec.{name}")
     msg = f"module 'lowprec' has no attribute {name!r}"
     raise AttributeError(msg)
 

@@ -300,19 +300,6 @@ def transpose_8x8(typingctx, source, source_step, target, target_step, like):  #
 
 
 @intrinsic
-def size_of(typingctx, dtype):  # noqa: ARG001
-    """Return the bytes of a number of a dtype."""
-    if not isinstance(dtype, types.NumberClass):
-        return None
-    size = dtype.instance_type.bitwidth // 8
-
-    def codegen(context, builder, signature, args):  # noqa: ARG001
-        return ir.Constant(ir.IntType(64), size)
-
-    return types.int64(dtype), codegen
-
-
-@intrinsic
 def copy_numbers(typingctx, source, target, count, like):  # noqa: ARG001, PLR0917
     """Copy a few floats of the type of ``like`` from address to address, sixteen at once while there are so many."""
     if like not in _WORD_OF:
