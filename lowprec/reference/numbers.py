@@ -1,7 +1,4 @@
-"""The specification in code: exact integers and fractions, no NumPy, no Numba, slow, small.
-
-Every kernel of the package is held against this file, which is written from the standards and from the words of
-`lowprec.rounding` and `lowprec.formats`. It reads one number at a time and is meant to be read itself.
+"""One number at a time: decode, encode, round_to, fma, and the random words, written from the standards.
 
 References
 ----------

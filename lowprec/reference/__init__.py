@@ -1,0 +1,10 @@
+"""The specification in code: exact integers and fractions, no NumPy, no Numba, slow, small.
+
+Every kernel of the package is held against this package, which is written from the standards and from the words of
+`lowprec.rounding`, `lowprec.formats` and `lowprec.accumulators`. It reads one number at a time and is meant to be read
+itself.
+"""
+
+from lowprec.reference.numbers import decode, dot, encode, fma, matmul, philox4x32, random_word, round_to
+
+__all__ = ["decode", "dot", "encode", "fma", "matmul", "philox4x32", "random_word", "round_to"]
