@@ -5,6 +5,7 @@ Every kernel of the package is held against this package, which is written from 
 itself.
 """
 
+from lowprec.reference.models import accumulate
 from lowprec.reference.numbers import decode, dot, encode, fma, matmul, philox4x32, random_word, round_to
 
-__all__ = ["decode", "dot", "encode", "fma", "matmul", "philox4x32", "random_word", "round_to"]
+__all__ = ["accumulate", "decode", "dot", "encode", "fma", "matmul", "philox4x32", "random_word", "round_to"]
