@@ -3,8 +3,27 @@
 import typing
 
 from lowprec._threads import get_num_threads, set_num_threads
+from lowprec.accumulators import (
+    BfDotFused,
+    BfDotRoundOdd,
+    Chunked,
+    EvenOddPair,
+    Exact,
+    FlushedPairwise,
+    FmaPairOddFirst,
+    Fp8ViaF16,
+    FusedExact,
+    FusedTruncated,
+    FusedTruncatedGroupScaled,
+    FusedTruncatedLateC,
+    FusedTruncatedScaled,
+    Integer,
+    Pairwise,
+    Sequential,
+)
 from lowprec.codec import cast, decode, encode, pack, round_to, unpack
 from lowprec.formats import FloatFormat, IntFormat, format, formats
+from lowprec.hardware import ApproximationWarning, Instruction, Preset, preset, presets
 from lowprec.matmul import linear, matmul, vecdot
 from lowprec.rounding import Overflow, Rounding, Subnormals
 
@@ -14,10 +33,29 @@ if typing.TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "ApproximationWarning",
+    "BfDotFused",
+    "BfDotRoundOdd",
+    "Chunked",
+    "EvenOddPair",
+    "Exact",
     "FloatFormat",
+    "FlushedPairwise",
+    "FmaPairOddFirst",
+    "Fp8ViaF16",
+    "FusedExact",
+    "FusedTruncated",
+    "FusedTruncatedGroupScaled",
+    "FusedTruncatedLateC",
+    "FusedTruncatedScaled",
+    "Instruction",
     "IntFormat",
+    "Integer",
     "Overflow",
+    "Pairwise",
+    "Preset",
     "Rounding",
+    "Sequential",
     "Subnormals",
     "__version__",
     "cast",
@@ -29,6 +67,8 @@ __all__ = [
     "linear",
     "matmul",
     "pack",
+    "preset",
+    "presets",
     "round_to",
     "set_num_threads",
     "study",

@@ -104,14 +104,18 @@ class Accumulator:
         shown = []
         for each in fields(self):
             value = getattr(self, each.name)
-            made = type(self).__dataclass_fields__[each.name].default
-            plain = str(value) if isinstance(value, (FloatFormat, IntFormat, str)) else value
-            if isinstance(value, FloatFormat) and value.source == "custom" and resolve_or_none(value.name) != value:
-                plain = value
-            if plain == made or (isinstance(made, str) and _same_format(made, value)):
+            if value == self._default(each.name):
                 continue
-            shown.append(f"{each.name}={plain!r}")
+            if isinstance(value, (FloatFormat, IntFormat)):
+                value = value.name if resolve_or_none(value.name) == value else value
+            shown.append(f"{each.name}={(str(value) if isinstance(value, str) else value)!r}")
         return f"{type(self).__name__}({', '.join(shown)})"
+
+    def _default(self, name: str) -> Any:
+        """Return what a parameter is when it is not given."""
+        made = type(self).__dataclass_fields__[name].default
+        is_format = isinstance(made, str) and isinstance(getattr(self, name), (FloatFormat, IntFormat))
+        return resolve_or_none(made) if is_format else made
 
 
 def resolve_or_none(name: Any) -> Format | None:
@@ -120,11 +124,6 @@ def resolve_or_none(name: Any) -> Format | None:
         return resolve(name)
     except (TypeError, ValueError):
         return None
-
-
-def _same_format(word: str, value: Any) -> bool:
-    """Say whether a default's word names the format that a parameter holds."""
-    return isinstance(value, (FloatFormat, IntFormat)) and resolve_or_none(word) == value
 
 
 @dataclass(frozen=True, repr=False)
@@ -413,7 +412,7 @@ class Chunked(Accumulator):
 
     def __repr__(self) -> str:
         """Return the call that makes the model."""
-        rest = "" if self.outer == Sequential("float32") else f", outer={self.outer!r}"
+        rest = "" if self.outer == Sequential() else f", outer={self.outer!r}"
         return f"Chunked(inner={self.inner!r}, every={self.every}{rest})"
 
     def __str__(self) -> str:
@@ -580,7 +579,8 @@ class FusedTruncated(Hardware):
         if out.nan != "ieee" or out.mantissa_bits > 23 or out.exponent_bits > 8:
             msg = f"`out` must be an IEEE-like format within float32, got `{out}`."
             raise ValueError(msg)
-        word, kept = self.rounding, self.kept_bits
+        word: Any = self.rounding
+        kept = self.kept_bits
         if isinstance(word, str) and word.lower() == "rz13":
             word, kept = "toward_zero", 13 if kept is None else kept
         word = _ROUNDING_WORDS.get(word.lower(), word) if isinstance(word, str) else word
@@ -598,11 +598,9 @@ class FusedTruncated(Hardware):
         self._set(length=length, fraction_bits=fraction, out=out, rounding=_member(word, Rounding, "rounding", allowed))
         self._set(kept_bits=None if kept == out.mantissa_bits else kept, exponent_floor=floor, c_format=c_format)
 
-    def __repr__(self) -> str:
-        """Return the call that makes the model, the default floor left out."""
-        text = super().__repr__()
-        default = f", exponent_floor={self.out.emin - 7}"
-        return text.replace(default, "")
+    def _default(self, name: str) -> Any:
+        """Return what a parameter is when it is not given; the floor depends on `out`."""
+        return self.out.emin - 7 if name == "exponent_floor" else super()._default(name)
 
     @property
     def result_format(self) -> FloatFormat:
@@ -736,9 +734,16 @@ class FusedTruncatedGroupScaled(Hardware):
                 f"`length` must be a multiple of `scale_block`, and that of `group`, got {length}, {block} and {group}."
             )
             raise ValueError(msg)
-        scale = resolve(self.scale_format)
-        if scale.name not in {"float8_e8m0fnu", "float8_e4m3fn"}:
-            msg = f"`scale_format` must be 'e8m0fnu' or 'e4m3fn', got '{scale}'."
+        need = fraction + 8 + length.bit_length()
+        if need > _SUM_BITS:
+            msg = (
+                f"`fraction_bits` must leave room for the sum: {fraction} alignment bits and length={length} need "
+                f"{need} bits, more than {_SUM_BITS}; take at most {_SUM_BITS - need + fraction}."
+            )
+            raise ValueError(msg)
+        scale = resolve_or_none(self.scale_format)
+        if scale is None or scale.name not in {"float8_e8m0fnu", "float8_e4m3fn"}:
+            msg = f"`scale_format` must be 'e8m0fnu' or 'e4m3fn', got {str(scale or self.scale_format)!r}."
             raise ValueError(msg)
         self._set(length=length, group=group, fraction_bits=fraction, scale_block=block, scale_format=scale)
         self._set(exponent_floor=_integer(self.exponent_floor, "exponent_floor", -400, 0))
@@ -1160,9 +1165,9 @@ def model(value: Any, name: str = "accumulator") -> Accumulator | str:
 
     Parameters
     ----------
-    value : Accumulator, str, FloatFormat or dtype
+    value : Accumulator, str, FloatFormat, dtype, Preset or Instruction
         A model, the name of a float format (`Sequential` in it), ``"exact"``, ``"pairwise"``, ``"int32"``,
-        ``"int16_saturate"`` and the like, or another word.
+        ``"int16_saturate"`` and the like, another word, a preset (its name), or a row of one (its model).
     name : str
         The argument's name, for errors.
 
@@ -1195,8 +1200,9 @@ def model(value: Any, name: str = "accumulator") -> Accumulator | str:
     if isinstance(value, (FloatFormat, np.dtype, type)):
         fmt = resolve(value)
         return model(fmt, name) if isinstance(fmt, IntFormat) else Sequential(_float_format(fmt, name))
-    word = getattr(value, "preset_name", None)
-    if isinstance(word, str):
-        return word
+    if isinstance(name_of := getattr(value, "preset_name", None), str):
+        return name_of
+    if isinstance(row := getattr(value, "model", None), Accumulator):
+        return row
     msg = f"`{name}` must be a model such as lp.Sequential('fp16'), or a name, got {value!r} of {type(value).__name__}."
     raise TypeError(msg)
