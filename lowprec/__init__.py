@@ -21,7 +21,9 @@ from lowprec.accumulators import (
     Pairwise,
     Sequential,
 )
+from lowprec.arrays import QuantizedArray
 from lowprec.codec import cast, decode, encode, pack, round_to, unpack
+from lowprec.conv import conv2d
 from lowprec.formats import FloatFormat, IntFormat, format, formats
 from lowprec.hardware import ApproximationWarning, Instruction, Preset, preset, presets
 from lowprec.matmul import linear, matmul, vecdot
@@ -54,11 +56,13 @@ __all__ = [
     "Overflow",
     "Pairwise",
     "Preset",
+    "QuantizedArray",
     "Rounding",
     "Sequential",
     "Subnormals",
     "__version__",
     "cast",
+    "conv2d",
     "decode",
     "encode",
     "format",
