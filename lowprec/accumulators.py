@@ -223,7 +223,11 @@ class Sequential(Accumulator):
     def __str__(self) -> str:
         """Say what the model does."""
         how = "fused multiply-add" if self.product is None else f"products rounded to {self.product}, then added"
-        return f"k ascending, {how}, each step rounded to {self.format} ({self.rounding})"
+        rules = [str(self.rounding)]
+        rules += [f"{self.random_bits} random bits"] if self.random_bits is not None else []
+        rules += [f"overflow {self.overflow}"] if self.overflow is not None else []
+        rules += ["subnormals flushed"] if self.subnormals is Subnormals.FLUSH else []
+        return f"k ascending, {how}, each step rounded to {self.format} ({', '.join(rules)})"
 
 
 @dataclass(frozen=True, repr=False)
@@ -610,9 +614,11 @@ class FusedTruncated(Hardware):
     def __str__(self) -> str:
         """Say what the model does."""
         kept = "" if self.kept_bits is None else f", {self.kept_bits} fraction bits kept"
+        addend = "c" if self.c_format is None else f"a {self.c_format} c"
         return (
-            f"blocks of {self.length} products and c aligned to the largest exponent, truncated at "
-            f"{self.fraction_bits} fraction bits, summed exactly, rounded to {self.out} ({self.rounding}{kept})"
+            f"blocks of {self.length} products and {addend} aligned to the largest exponent (at least "
+            f"{self.exponent_floor}), truncated at {self.fraction_bits} fraction bits, summed exactly, rounded to "
+            f"{self.out} ({self.rounding}{kept})"
         )
 
 
@@ -646,8 +652,8 @@ class FusedTruncatedScaled(Hardware):
     Examples
     --------
     >>> import lowprec as lp
-    >>> print(lp.FusedTruncatedScaled())
-    blocks of 32 products with e8m0 scales, and c, aligned, truncated at 25 fraction bits, summed, rounded toward zero
+    >>> str(lp.FusedTruncatedScaled())
+    'blocks of 32 products with e8m0 scales, and c, aligned to the largest exponent (at least -133), ...'
     """
 
     length: int = 32
@@ -665,8 +671,9 @@ class FusedTruncatedScaled(Hardware):
     def __str__(self) -> str:
         """Say what the model does."""
         return (
-            f"blocks of {self.length} products with e8m0 scales, and c, aligned, truncated at {self.fraction_bits} "
-            "fraction bits, summed, rounded toward zero"
+            f"blocks of {self.length} products with e8m0 scales, and c, aligned to the largest exponent (at least "
+            f"{self.exponent_floor}), truncated at {self.fraction_bits} fraction bits, summed exactly, rounded to "
+            "float32 (toward_zero)"
         )
 
 
@@ -752,7 +759,8 @@ class FusedTruncatedGroupScaled(Hardware):
         """Say what the model does."""
         return (
             f"blocks of {self.length} products: exact sums of {self.group}, times {self.scale_format} scales (one per "
-            f"{self.scale_block}), and c, aligned, truncated at {self.fraction_bits} fraction bits, rounded toward zero"
+            f"{self.scale_block}), and c, aligned to the largest exponent (at least {self.exponent_floor}), truncated "
+            f"at {self.fraction_bits} fraction bits, summed exactly, rounded to float32 (toward_zero)"
         )
 
 
@@ -917,8 +925,8 @@ class FusedTruncatedLateC(Hardware):
         """Say what the model does."""
         apart = ", even and odd k apart" if self.even_odd else ""
         return (
-            f"blocks of {self.length} products aligned and truncated at {self.fraction_bits} fraction bits{apart}, "
-            f"c added with both floored at {self.final_bits}, rounded to float32 (nearest_even)"
+            f"blocks of {self.length} products aligned and truncated at {self.fraction_bits} fraction bits{apart}; "
+            f"c added, the total floored at {self.final_bits} fraction bits, rounded to float32 (nearest_even)"
         )
 
 
