@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, get_args
@@ -105,8 +105,7 @@ class Instruction:
     @property
     def operands(self) -> str:
         """The operand formats, and the scales, in words."""
-        a, b = ("|".join(map(str, side)) for side in (self.a, self.b))
-        return f"{a} x {b if self.a != self.b or len(self.a) == 1 else 'any of these'}{_scale_words(self.scales)}"
+        return _operands(self, str)
 
     def takes(self, a: Format, b: Format) -> bool:
         """Say whether the operands may have these formats.
@@ -130,7 +129,7 @@ class Instruction:
     def __str__(self) -> str:
         """Say what the instruction does."""
         addend = "" if self.c == self.out else f" + {self.c}"
-        return f"{self.name}: {self.operands}{addend} -> {self.out}, K = {_or(self.k)}: {self.model} [{self.evidence}]"
+        return f"{self.name}, {self.operands}{addend} -> {self.out}, K = {_or(self.k)}: {self.model} [{self.evidence}]"
 
     def __repr__(self) -> str:
         """Return the row in short."""
@@ -249,10 +248,10 @@ class Preset:
 
     def __str__(self) -> str:
         """Return title and rows as text."""
-        names = ", ".join([self.name, *self.aliases])
-        rows = [[r.name, r.operands, _result(r), _or(r.k), repr(r.model), r.evidence] for r in self.instructions]
-        head = ["instruction", "operands", "result", "K", "model", "evidence"]
-        return "\n".join([f"{self.title} ({names})", *_columns([head, *rows])])
+        rows = [[row.name, *cells(row)] for row in self.instructions]
+        return "\n".join(
+            [f"{self.title}: {', '.join([self.name, *self.aliases])}", *_columns([["instruction", *CELLS], *rows])]
+        )
 
     def __repr__(self) -> str:
         """Return the name."""
@@ -260,19 +259,52 @@ class Preset:
 
 
 class PresetTable(tuple[Preset, ...]):
-    """All presets; prints as a table."""
+    """A tuple of presets that prints as a table."""
 
     __slots__ = ()
 
     def __str__(self) -> str:
         """Return one line per row of every preset."""
-        head = ["preset", "operands", "result", "K", "model", "evidence"]
-        rows = [
-            [p.name if r is p.instructions[0] else "", r.operands, _result(r), _or(r.k), repr(r.model), r.evidence]
-            for p in self
-            for r in p.instructions
-        ]
-        return "\n".join(_columns([head, *rows]))
+        rows = [[p.name if row is p.instructions[0] else "", *cells(row)] for p in self for row in p.instructions]
+        return "\n".join(_columns([["preset", *CELLS], *rows]))
+
+
+CELLS = ("operands", "result", "K", "model", "evidence")
+
+
+def cells(row: Instruction) -> tuple[str, ...]:
+    """Return a row of the table as short text, one cell for each of `CELLS`.
+
+    Parameters
+    ----------
+    row : Instruction
+        The row.
+
+    Returns
+    -------
+    tuple of str
+        The cells.
+
+    Raises
+    ------
+    Nothing.
+    """
+    result = _short(row.out) if row.c == row.out else f"{_short(row.out)}, c {_short(row.c)}"
+    model = re.sub(r"(?<=\()length=(\d+)(, )?(?:fraction_bits=)?", r"\1\2", repr(row.model))
+    return _operands(row, _short), result, ", ".join(map(str, row.k)), model, row.evidence
+
+
+def _short(fmt: Format) -> str:
+    """Return the short name of a format."""
+    return fmt.aliases[0] if fmt.aliases else fmt.name
+
+
+def _operands(row: Instruction, spell: Callable[[Format], str]) -> str:
+    """Say which operands a row takes."""
+    a, b = ([spell(fmt) for fmt in side] for side in (row.a, row.b))
+    words = f"any two of {', '.join(a)}" if a == b and len(a) > 1 else f"{'|'.join(a)} x {'|'.join(b)}"
+    scales = "" if row.scales is None else f" with {spell(row.scales[0])} scales per {row.scales[1]}"
+    return words + scales
 
 
 def _columns(rows: list[list[str]]) -> list[str]:
@@ -287,14 +319,9 @@ def _or(numbers: Iterable[Any]) -> str:
     return " or ".join(map(str, numbers))
 
 
-def _result(row: Instruction) -> str:
-    """Return the formats of the addend and the result."""
-    return f"{row.out}" if row.c == row.out else f"{row.c} -> {row.out}"
-
-
 def _scale_words(scales: tuple[FloatFormat, int] | None) -> str:
     """Say how operands are scaled."""
-    return "" if scales is None else f", {scales[0]} scales per {scales[1]}"
+    return "" if scales is None else f" with {scales[0]} scales per {scales[1]}"
 
 
 # ------------------------------------------------------------------------------------------------------ choosing a row
