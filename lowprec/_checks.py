@@ -130,6 +130,18 @@ def _odd_longdouble(x: Array) -> Array:
     return np.where((rest != 0) & even & np.isfinite(x), moved, near)
 
 
+def odd_sum(x: Array, y: Array) -> Array:
+    """Return sums rounded to odd in binary64, which a second rounding to 51 bits or fewer does not see."""
+    x, y = x.astype(np.float64), y.astype(np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        total = x + y
+        back = total - x
+        rest = (x - (total - back)) + (y - back)
+    even = (total.view(np.uint64) & np.uint64(1)) == 0
+    moved = np.nextafter(total, np.where(rest > 0, np.inf, -np.inf))
+    return np.where((rest != 0) & even & np.isfinite(total), moved, total)
+
+
 def plain_array(x: object, name: str) -> Array:
     """Return ``x`` as a plain array; a mask cannot be honoured, so it is refused."""
     if isinstance(x, np.ma.MaskedArray):

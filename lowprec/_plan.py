@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property, lru_cache
 from typing import Any, NamedTuple
 
@@ -12,10 +12,12 @@ import llvmlite.binding as llvm
 import numba
 import numpy as np
 
-from lowprec import _checks, _jit
+from lowprec import _checks, _jit, accumulators, hardware
 from lowprec._checks import Array, Modes
+from lowprec._models import is_nvidia, is_stochastic, item_size
 from lowprec._rules import decode_width, fits, make_decoding, make_rule, rule_width
-from lowprec.formats import FloatFormat, stored_format
+from lowprec.accumulators import Accumulator, Chunked, Exact, Integer, Sequential
+from lowprec.formats import FloatFormat, Format, IntFormat, stored_format
 from lowprec.formats import format as resolve
 from lowprec.kernels import convert, pack, tile
 from lowprec.rounding import Rounding, Subnormals
@@ -27,7 +29,7 @@ _SINGLE = np.dtype(np.float32)
 class Side(NamedTuple):
     """How one operand is read."""
 
-    fmt: FloatFormat
+    fmt: Any  # FloatFormat, or IntFormat in products of integers
     kind: str  # the converter's name
     convert: bool  # the array has to be made float32 or float64 first
     own: FloatFormat | None  # the format of its codes, None for numbers
@@ -47,6 +49,40 @@ class Plan:
     out_dtype: np.dtype[Any]
     modes: Modes
     mixed: bool  # float64 operands summed in binary32
+    model: Accumulator | None = None  # None for the native sums, fused multiply-adds in float32 and float64
+    warning: str | None = None  # to be given with every product
+
+    @property
+    def integer(self) -> bool:
+        """Whether integers are multiplied."""
+        return isinstance(self.model, Integer)
+
+    @cached_property
+    def item(self) -> int:
+        """Bytes of the numbers that the kernels of a model take."""
+        return item_size(self.model, (self.a.fmt, self.b.fmt))  # type: ignore[arg-type]
+
+    @cached_property
+    def sum_format(self) -> Format:
+        """The format of the running sum, to which ``c`` is rounded."""
+        found = None if self.model is None else self.model.result_format
+        return resolve(self.dtype) if found is None else found
+
+    @cached_property
+    def raw(self) -> bool:
+        """Whether NaN keep their payload on the way."""
+        return isinstance(self.model, (accumulators.FmaPairOddFirst, accumulators.EvenOddPair))
+
+    @cached_property
+    def nan_code(self) -> int | None:
+        """The code of a NaN in the result's format where it is not the canonical one."""
+        own = self.out_fmt is not None and self.model is not None and self.out_fmt == self.model.result_format
+        return (1 << self.out_fmt.magnitude_bits) - 1 if own and is_nvidia(self.model) else None  # type: ignore[union-attr,arg-type]
+
+    @cached_property
+    def stochastic(self) -> bool:
+        """Whether the sum, or the rounding of its operands and result, draws random words."""
+        return self.modes.rounding is Rounding.STOCHASTIC or is_stochastic(self.model)
 
     @cached_property
     def ready(self) -> bool:
@@ -102,30 +138,125 @@ def kernels(kind_a: str, kind_b: str, item: int) -> Kernels:
     )
 
 
-def _accumulator(value: Any, wide: bool) -> np.dtype[Any]:
-    """Return the dtype of the accumulator."""
+def _native(model: Accumulator) -> np.dtype[Any] | None:
+    """Return the dtype of a sum that is the CPU's own, a chain of fused multiply-adds, or None."""
+    for name in ("float32", "float64"):
+        if model == Sequential(name):  # type: ignore[arg-type]
+            return np.dtype(name)
+    return None
+
+
+def _chosen(
+    value: Any, formats: list[Format], c: Format | None, out: Format | None, scales: Any
+) -> tuple[Accumulator | None, str | None]:
+    """Return the model of the sum, None for the default one, and a warning where it is an approximation."""
+    pair = (formats[0], formats[1])
     if value is None:
-        return np.dtype(np.float64 if wide else np.float32)
-    fmt = _checks.fmt_of(value, "accumulator")
-    if fmt.name in ("float32", "float64"):
-        return np.dtype(fmt.name)
-    msg = f"`accumulator` must be 'fp32' or 'fp64' in this release, got {str(value)!r}; others come in a later one."
-    raise ValueError(msg)
+        integers = all(isinstance(fmt, IntFormat) for fmt in formats)
+        return (Integer() if integers else None), None
+    model = accumulators.model(value)
+    approximate = False
+    if isinstance(model, str):
+        row = hardware.select(model, pair, c=c, out=out, scales=scales)
+        model, approximate = row.model, row.approximate
+    elif isinstance(model, Chunked) and isinstance(model.inner, str):
+        row = hardware.select(model.inner, pair, scales=scales)
+        model, approximate = replace(model, inner=row.model), row.approximate
+    if isinstance(model, Exact) and model.format is None:
+        fits_exact = isinstance(out, FloatFormat) and out.precision <= 24 and fits(out, _SINGLE) and out.has_nan
+        model = replace(model, format=out if fits_exact else "float32")  # type: ignore[arg-type]
+    warning = None
+    if approximate:
+        warning = (
+            f"accumulator={value!r} is an approximation: the hardware's own order, alignment and rounding of sums are "
+            "not public; the products are exact, the sums are float32."
+        )
+    return model, warning
 
 
-def _own_format(dtype: np.dtype[Any], name: str) -> FloatFormat:
+_SCALED = (accumulators.FusedTruncatedScaled, accumulators.FusedTruncatedGroupScaled)
+
+
+def _check_model(model: Accumulator, formats: list[Format], scales: Any) -> None:
+    """See that a model takes operands of these formats."""
+    inner = model.inner if isinstance(model, Chunked) else model
+    integers = all(isinstance(fmt, IntFormat) for fmt in formats)
+    if integers != isinstance(inner, Integer):
+        kind = "integer operands" if isinstance(inner, Integer) else "float operands"
+        msg = (
+            f"`accumulator` must suit the operands: {inner!r} takes {kind}, got {formats[0]} and {formats[1]}; "
+            f"choose {'a float format or model' if isinstance(inner, Integer) else repr('int32')}, or another dtype."
+        )
+        raise ValueError(msg)
+    if isinstance(inner, _SCALED):
+        length = inner.length if isinstance(inner, accumulators.FusedTruncatedScaled) else inner.scale_block
+        if scales is None:
+            msg = (
+                f"`a` and `b` must have block scales for {inner!r}, got none; pass lp.QuantizedArray operands with one "
+                f"scale for every {length} elements along K."
+            )
+            raise ValueError(msg)
+        wanted = getattr(inner, "scale_format", resolve("e8m0fnu"))
+        if scales != (wanted, length):
+            msg = (
+                f"`a` and `b` must have {wanted} scales for every {length} elements for {inner!r}, "
+                f"got {scales[0]} for every {scales[1]}."
+            )
+            raise ValueError(msg)
+    elif scales is not None:
+        msg = (
+            f"`accumulator` must be a block-scaled instruction for operands with block scales, got {inner!r}; choose "
+            "'nvidia-blackwell', or multiply what `.dequantize()` gives."
+        )
+        raise ValueError(msg)
+    if isinstance(inner, accumulators.Hardware):
+        for fmt in formats:
+            if isinstance(fmt, FloatFormat) and not fits(fmt, _SINGLE):
+                msg = f"`dtype` must be formats within float32 for {inner!r}, got {fmt}."
+                raise ValueError(msg)
+
+
+def _own_format(dtype: np.dtype[Any], name: str) -> Format:
     """Return the format that an operand is in already."""
     fmt = stored_format(dtype.newbyteorder("="))
-    if isinstance(fmt, FloatFormat):
+    if fmt is not None:
         return fmt
-    if dtype.kind in "biu" or fmt is not None:
-        msg = (
-            f"`dtype` must be given for integer operands, got None with `{name}` of dtype {dtype}; write for example "
-            'dtype="bf16" (exact integer products come with the quantisers, in a later release).'
-        )
+    if dtype.kind in "iu" and dtype.itemsize <= 4:
+        return IntFormat(bits=8 * dtype.itemsize, is_signed=dtype.kind == "i")
+    if dtype.kind == "b":
+        return resolve("uint8")
+    if dtype.kind in "iu":
+        msg = f"`{name}` must have integers of at most 32 bits, got dtype {dtype}; convert it, for example to int8."
     else:
         msg = f"`{name}` must hold real numbers (floats or an ml_dtypes type), got dtype {dtype}; convert it first."
     raise TypeError(msg)
+
+
+def _is_integer(dtype: np.dtype[Any]) -> bool:
+    """Say whether an array of a dtype holds integers."""
+    return dtype.kind in "iub" or isinstance(stored_format(dtype.newbyteorder("=")), IntFormat)
+
+
+def _formats(dtype: Any, dtype_a: np.dtype[Any], dtype_b: np.dtype[Any]) -> list[Format]:
+    """Return the formats of both operands: floats, or integers."""
+    if dtype is None:
+        formats = [_own_format(dtype_a, "a"), _own_format(dtype_b, "b")]
+    else:
+        pair = dtype if isinstance(dtype, tuple) else (dtype, dtype)
+        if len(pair) != 2:
+            msg = f"`dtype` must be one format or a pair (for a, for b), got {len(pair)} of them."
+            raise ValueError(msg)
+        formats = [_checks.fmt_of(each, "dtype") for each in pair]
+        for fmt, kind in zip(formats, (dtype_a, dtype_b), strict=True):
+            if isinstance(fmt, IntFormat) and not _is_integer(kind):
+                _checks.refuse_integer(fmt, "dtype")
+    if len({isinstance(fmt, IntFormat) for fmt in formats}) == 2:
+        msg = (
+            f"`dtype` must be two float formats or two integer formats, got {formats[0]} and {formats[1]}; "
+            'write for example dtype="bf16" for both.'
+        )
+        raise ValueError(msg) if dtype is not None else TypeError(msg)
+    return formats
 
 
 def address(array: Array) -> int:
@@ -133,8 +264,11 @@ def address(array: Array) -> int:
     return int(array.__array_interface__["data"][0])
 
 
-def _side(fmt: FloatFormat, dtype: np.dtype[Any], modes: Modes, item: int) -> Side:
+def _side(fmt: Format, dtype: np.dtype[Any], modes: Modes, item: int) -> Side:
     """Plan how an operand of a dtype is read as numbers of a format."""
+    if isinstance(fmt, IntFormat):
+        nothing = np.zeros(0, np.uint32)
+        return Side(fmt, "integer", False, None, nothing, nothing, (0, 0, 0, 0))
     stored = stored_format(dtype.newbyteorder("="))
     width = rule_width(fmt)
     own: FloatFormat | None = None
@@ -180,32 +314,48 @@ def make_plan(
     random_bits: Any,
     dtype_a: np.dtype[Any],
     dtype_b: np.dtype[Any],
+    c: np.dtype[Any] | None = None,
+    scales: tuple[FloatFormat, int] | None = None,
 ) -> Plan:
     """Resolve the arguments of a product that are not arrays."""
     modes = _checks.modes(rounding, overflow, subnormals, random_bits)
-    if dtype is None:
-        formats = [_own_format(dtype_a, "a"), _own_format(dtype_b, "b")]
-    else:
-        pair = dtype if isinstance(dtype, tuple) else (dtype, dtype)
-        if len(pair) != 2:
-            msg = f"`dtype` must be one format or a pair (for a, for b), got {len(pair)} of them."
-            raise ValueError(msg)
-        formats = [_checks.refuse_integer(_checks.fmt_of(each, "dtype"), "dtype") for each in pair]
+    formats = _formats(dtype, dtype_a, dtype_b)
     for fmt in formats:
-        if modes.overflow is not None:
+        if modes.overflow is not None and isinstance(fmt, FloatFormat):
             _checks.policy(fmt, modes.overflow)
+    out = None if out_dtype is None else _checks.fmt_of(out_dtype, "out_dtype")
+    c_format = None if c is None else stored_format(c.newbyteorder("="))
+    model, warning = _chosen(accumulator, formats, c_format, out, scales)
     wide = not all(fits(fmt, _SINGLE) for fmt in formats)
-    total = _accumulator(accumulator, wide)
+    total = np.dtype(np.float64 if wide else np.float32)
+    if model is not None:
+        _check_model(model, formats, scales)
+        native = _native(model)
+        if native is not None:
+            total, model = native, None
+        elif isinstance(model, Integer):
+            total = np.dtype(np.int64)
+        else:
+            total = np.dtype(f"f{item_size(model, (formats[0], formats[1]))}")
+    elif scales is not None:
+        _check_model(Sequential(), formats, scales)
+    result = np.dtype(np.int32 if model.is_signed else np.uint32) if isinstance(model, Integer) else total
+    if model is not None and not isinstance(model, Integer):
+        held = model.result_format
+        result = np.dtype(np.float32 if held is None or fits(held, _SINGLE) else np.float64)
     out_fmt = None
-    result = total
-    if out_dtype is not None:
-        fmt = _checks.refuse_integer(_checks.fmt_of(out_dtype, "out_dtype"), "out_dtype")
+    if out is not None:
+        if isinstance(model, Integer):
+            msg = f"`out_dtype` must be None for an integer sum, got `{out}`; convert the result."
+            raise ValueError(msg)
+        fmt = _checks.refuse_integer(out, "out_dtype")
         if fmt.storage_dtype is None:
             msg = f"`out_dtype` must be a format with a storage dtype, got the custom format `{fmt}`."
             raise ValueError(msg)
+        out_fmt = None if fmt.name == str(result) else fmt
         result = fmt.storage_dtype
-        out_fmt = None if fmt.name == str(total) else fmt
         if out_fmt is not None and modes.overflow is not None:
             _checks.policy(out_fmt, modes.overflow)
     sides = [_side(fmt, kind, modes, total.itemsize) for fmt, kind in zip(formats, (dtype_a, dtype_b), strict=True)]
-    return Plan(sides[0], sides[1], total, out_fmt, result, modes, wide and total.itemsize == 4)
+    mixed = model is None and wide and total.itemsize == 4
+    return Plan(sides[0], sides[1], total, out_fmt, result, modes, mixed, model, warning)

@@ -8,160 +8,12 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lowprec import _checks, _product
+from lowprec import _product, _sums
+from lowprec._call import _as_array, _bias, _Call, _finish, _multiply, _read, _start, _target
 from lowprec._checks import Array
-from lowprec._plan import Plan, Side, make_plan
-from lowprec.codec import round_into, round_to
-from lowprec.formats import stored_format
-from lowprec.kernels import codec as codec_kernels
-from lowprec.rounding import Rounding
+from lowprec.arrays import QuantizedArray
 
-_FLOAT32 = np.dtype(np.float32)
 _CHUNK_BYTES = 1 << 24  # of intermediate sums at most, where they are rounded to `out_dtype` afterwards
-
-
-def _as_array(x: Any, name: str) -> Array:
-    """Return an operand as a native, aligned array of real numbers."""
-    if type(x) is np.ndarray and x.dtype is _FLOAT32 and x.flags.aligned:
-        return x
-    array = _checks.plain_array(x, name)
-    if not array.dtype.isnative:
-        array = array.astype(array.dtype.newbyteorder("="))
-    if not array.flags.aligned:
-        array = array.copy()
-    if array.dtype.kind not in "fiub" and stored_format(array.dtype) is None:
-        _checks.source(array, name)  # raises, unless these are Python ints
-    return array
-
-
-class _Call:
-    """One call's operands, and what its other arguments amount to."""
-
-    __slots__ = ("a", "b", "names", "plan", "seed")
-
-    def __init__(self, a: Array, b: Array, how: tuple[Any, ...], rng: Any, names: tuple[str, str] = ("a", "b")) -> None:
-        self.a, self.b, self.names = a, b, names
-        try:
-            self.plan = make_plan(*how, a.dtype, b.dtype)
-        except TypeError:  # an unhashable argument, or what the check itself says
-            dtype = tuple(how[0]) if isinstance(how[0], list) else how[0]
-            self.plan = make_plan.__wrapped__(dtype, *how[1:], a.dtype, b.dtype)
-        self.seed = _checks.seed(rng, self.plan.modes.rounding)
-
-    def prepare(self) -> None:
-        """Make the operands readable for the kernels; nothing can fail after this."""
-        plan = self.plan
-        if plan.modes.rounding is Rounding.STOCHASTIC:
-            self._round_stochastically()
-            plan = self.plan
-        if plan.ready:
-            return
-        self.a = _prepared(self.a, plan.a, plan, self.names[0])
-        self.b = _prepared(self.b, plan.b, plan, self.names[1])
-
-    def _round_stochastically(self) -> None:
-        """Round both operands whole; that the packer rounds the results again changes nothing."""
-        plan = self.plan
-        rounded = []
-        for x, side, stream, name in (
-            (self.a, plan.a, 0, self.names[0]),
-            (self.b, plan.b, 1, self.names[1]),
-        ):
-            values = np.ascontiguousarray(_checks.source(x, name).values).reshape(x.shape)
-            if not side.fmt.has_nan:
-                _refuse_nan(values, side.fmt.name, name)
-            if side.fmt.max > np.finfo(values.dtype).max:
-                values = values.astype(np.float64)
-            out = np.empty_like(values)
-            round_into(values, out, side.fmt, plan.modes, self.seed, codes=False, stream=stream)
-            rounded.append(out)
-        self.a, self.b = rounded
-        modes = (*plan.modes[:3], plan.modes.random_bits)
-        formats = (plan.a.fmt, plan.b.fmt)
-        self.plan = make_plan(formats, plan.dtype, plan.out_fmt, *modes, self.a.dtype, self.b.dtype)
-
-
-def _refuse_nan(x: Array, fmt: str, name: str) -> None:
-    """Raise if an operand holds NaN."""
-    if x.dtype in (np.float32, np.float64) and (x.flags.c_contiguous or x.flags.f_contiguous):
-        found = bool(codec_kernels.any_nan(x.ravel(order="K")))
-    else:
-        found = bool(np.isnan(x).any())
-    if found:
-        msg = f"`{name}` must hold no NaN for `{fmt}`, which has none; replace it first, for example by np.nan_to_num."
-        raise ValueError(msg)
-
-
-def _prepared(x: Array, side: Side, plan: Plan, name: str) -> Array:
-    """Return an operand as the packer sees it, and refuse NaN for a format without one."""
-    if side.convert:
-        src = _checks.source(x, name)
-        x = src.values
-        if src.exact is not None and side.fmt.precision > 51:
-            x = np.asarray(round_to(src.exact, side.fmt, rounding=plan.modes.rounding))
-    if not side.fmt.has_nan:
-        _refuse_nan(x, side.fmt.name, name)
-    return x
-
-
-def _start(c: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array | None:
-    """Return ``c`` in the accumulator's format, or None."""
-    if c is None:
-        return None
-    array = _as_array(c, "c")
-    try:
-        fits = np.broadcast_shapes(array.shape, shape) == shape
-    except ValueError:
-        fits = False
-    if not fits:
-        msg = f"`c` must broadcast to the result's shape {shape}, got {array.shape}."
-        raise ValueError(msg)
-    if array.dtype == dtype:
-        return array
-    return np.asarray(round_to(array, dtype)).astype(dtype)
-
-
-def _target(out: Any, shape: tuple[int, ...], call: _Call, c: Array | None) -> Array | None:
-    """Check ``out``; it must not share memory with what is read after it is written."""
-    if out is None:
-        return None
-    place = _checks.writable(out, shape, call.plan.out_dtype)
-    for name, x in zip(call.names, (call.a, call.b), strict=True):
-        if _checks.overlap(place, x):
-            msg = f"`out` must not overlap `{name}`, got arrays that share memory; pass out=None or another array."
-            raise ValueError(msg)
-    if c is not None and _checks.overlap(place, c):
-        same = place.ctypes.data == c.ctypes.data and place.strides == c.strides and place.shape == c.shape
-        if not same:
-            msg = "`out` must not overlap `c` unless it is `c`, got arrays that share memory; pass another array."
-            raise ValueError(msg)
-    return place
-
-
-def _finish(total: Array, call: _Call, out: Array, bias: Array | None = None) -> None:
-    """Write sums to ``out``, plus the bias, rounded to its format."""
-    plan = call.plan
-    if bias is not None:
-        with np.errstate(over="ignore", invalid="ignore"):
-            total = np.add(total, bias)
-        total[np.isnan(total)] = np.nan
-    if plan.out_fmt is None:
-        if total is not out:
-            out[...] = total
-        return
-    fmt = plan.out_fmt
-    if not fmt.has_nan and np.isnan(total).any():
-        msg = f"`out_dtype` must have a NaN for a result that is one, got `{fmt}`; choose another format."
-        raise ValueError(msg)
-    total = np.ascontiguousarray(total)
-    if fmt.name == "tf32":
-        values = np.empty_like(total)
-        round_into(total, values, fmt, call.plan.modes, call.seed, codes=False, stream=2)
-        out[...] = values
-        return
-    codes = np.empty(total.shape, fmt.code_dtype)
-    round_into(total, codes, fmt, call.plan.modes, call.seed, codes=True, stream=2)
-    out[...] = codes.view(plan.out_dtype)
 
 
 def _refuse_shapes(rule: str, a: Array, b: Array) -> NoReturn:
@@ -271,9 +123,10 @@ def matmul(
     array([[1]], dtype=bfloat16)
     """
     how = (dtype, accumulator, out_dtype, rounding, overflow, subnormals, random_bits)
-    call = _Call(_as_array(a, "a"), _as_array(b, "b"), how, rng)
+    left, right, scales = _read(a, b)
+    call = _Call(left, right, how, rng, c=c, scales=scales)
     x, y, full, shape = _matrices(call.a, call.b)
-    start = _start(c, shape, call.plan.dtype)
+    start = _start(c, shape, call.plan)
     target = _target(out, shape, call, start)
     left, right = call.a, call.b
     call.prepare()
@@ -282,20 +135,20 @@ def matmul(
         x, y, _, _ = _matrices(call.a, call.b)
     if start is not None and shape != full:
         start = np.broadcast_to(start, shape).reshape(full)
-    if plan.out_fmt is None and (target is None or _direct(target, full)):
+    if plan.out_fmt is None and plan.out_dtype == plan.dtype and (target is None or _direct(target, full)):
         result = np.empty(shape, plan.dtype) if target is None else target
-        _product.multiply(x, y, result if shape == full else result.reshape(full), plan, start)
+        _multiply(x, y, result if shape == full else result.reshape(full), call, start)
         return result if result.ndim or target is not None else result[()]
     result = np.empty(shape, plan.out_dtype) if target is None else target
     whole = np.empty(full, plan.out_dtype) if shape != full or plan.out_fmt is None else result
     # A chunk of rows at a time, unless the element index matters.
     rows, per_row = full[-2], max(1, math.prod(full[:-2]) * full[-1] * plan.dtype.itemsize)
-    step = rows if call.plan.modes.rounding is Rounding.STOCHASTIC else max(1, _CHUNK_BYTES // per_row)
+    step = rows if plan.stochastic else max(1, _CHUNK_BYTES // per_row)
     for first in range(0, rows, max(1, step)):
         part = slice(first, min(rows, first + step))
         total = np.empty((*full[:-2], part.stop - part.start, full[-1]), plan.dtype)
         begin = None if start is None else np.broadcast_to(start, full)[..., part, :]
-        _product.multiply(x[..., part, :], y, total, plan, begin)
+        _multiply(x[..., part, :], y, total, call, begin)
         _finish(total, call, whole[..., part, :])
     if whole is not result:
         result[...] = whole.reshape(shape)
@@ -354,7 +207,9 @@ def vecdot(
     array([1.203125, 3.40625 ], dtype=float32)
     """
     how = (dtype, accumulator, out_dtype, rounding, overflow, subnormals, random_bits)
-    call = _Call(_as_array(a, "a"), _as_array(b, "b"), how, rng)
+    if isinstance(a, QuantizedArray) or isinstance(b, QuantizedArray):
+        return _quantized_vecdot(a, b, how, c, rng, out)
+    call = _Call(_as_array(a, "a"), _as_array(b, "b"), how, rng, c=c)
     if call.a.ndim == 0 or call.b.ndim == 0:
         _refuse_shapes("`a` and `b` must have at least one axis", call.a, call.b)
     if call.a.shape[-1] != call.b.shape[-1]:
@@ -363,13 +218,37 @@ def vecdot(
         shape = np.broadcast_shapes(call.a.shape[:-1], call.b.shape[:-1])
     except ValueError:
         _refuse_shapes("`a` and `b` must have leading axes that broadcast together", call.a, call.b)
-    start = _start(c, shape, call.plan.dtype)
+    start = _start(c, shape, call.plan)
     target = _target(out, shape, call, start)
     call.prepare()
-    total = _product.sum_rows(call.a, call.b, shape, call.plan, start)
+    if call.plan.model is None:
+        total = _product.sum_rows(call.a, call.b, shape, call.plan, start)
+    else:
+        total = _sums.sum_rows(call.a, call.b, shape, call.plan, start, call.seed)
     result = np.empty(shape, call.plan.out_dtype) if target is None else target
     _finish(total, call, result)
     return result if result.ndim or target is not None else result[()]
+
+
+def _quantized_vecdot(a: Any, b: Any, how: tuple[Any, ...], c: Any, rng: Any, out: Any) -> Any:
+    """Return `vecdot` of operands with block scales along their last axis, as products of one row and one column."""
+    rows, columns = _expanded(a, -2, "a"), _expanded(b, -1, "b")
+    names = ("dtype", "accumulator", "out_dtype", "rounding", "overflow", "subnormals", "random_bits")
+    keywords = dict(zip(names, how, strict=True))
+    addend = None if c is None else _as_array(c, "c")[..., np.newaxis, np.newaxis]
+    place = None if out is None else out[..., np.newaxis, np.newaxis]
+    result = matmul(rows, columns, c=addend, rng=rng, out=place, **keywords)
+    return out if out is not None else result[..., 0, 0][()]
+
+
+def _expanded(x: Any, axis: int, name: str) -> Any:
+    """Return an operand with one more axis, before or after its last one."""
+    if not isinstance(x, QuantizedArray):
+        return np.expand_dims(_as_array(x, name), axis)
+    place = x.ndim - 1 if axis == -2 else x.ndim
+    along = None if x.axis is None else x.axis + int(x.axis >= place)
+    codes, scale = np.expand_dims(x.codes, axis), np.expand_dims(x.scale, axis)
+    return QuantizedArray(codes, scale, format=x.format, axis=along, block_size=x.block_size)
 
 
 def linear(
@@ -425,34 +304,36 @@ def linear(
     >>> lp.linear([1.0, 2.0], [[0.5, 0.25], [1.0, -1.0]], [0.1, 0.2], dtype="bf16")
     array([ 1.1, -0.8], dtype=float32)
     """
-    weights = _as_array(w, "w")
+    if isinstance(w, QuantizedArray):
+        w = w if w.ndim == 2 else w.codes  # the check below says what is wrong
+    inputs, transposed, scales = _read(x, w.mT if isinstance(w, QuantizedArray) else w, ("x", "w"))
+    weights = transposed.T if isinstance(w, QuantizedArray) else transposed
     if weights.ndim != 2:
         msg = f"`w` must have shape (N, K), got {weights.shape}."
         raise ValueError(msg)
-    inputs = _as_array(x, "x")
     if inputs.ndim == 0 or inputs.shape[-1] != weights.shape[1]:
         rule = f"`x` must have shape (..., K) with K = {weights.shape[1]}, as `w` of shape {weights.shape} has it"
         msg = f"{rule}, got {inputs.shape}."
         raise ValueError(msg)
     how = (dtype, accumulator, out_dtype, rounding, overflow, subnormals, random_bits)
-    call = _Call(inputs, weights.T, how, rng, ("x", "w"))
+    call = _Call(inputs, weights.T, how, rng, ("x", "w"), c, scales)
     added = None
     if bias is not None:
         given = _as_array(bias, "bias")
         if given.shape not in (weights.shape[:1], ()):
             msg = f"`bias` must have shape ({weights.shape[0]},) for `w` of shape {weights.shape}, got {given.shape}."
             raise ValueError(msg)
-        added = np.asarray(round_to(given, call.plan.dtype)).astype(call.plan.dtype)
+        added = _bias(given, call.plan)
     shape = (*inputs.shape[:-1], weights.shape[0])
-    start = _start(c, shape, call.plan.dtype)
+    start = _start(c, shape, call.plan)
     target = _target(out, shape, call, start)
     call.prepare()
     left, right, full, _ = _matrices(call.a, call.b)
     total = np.empty(full, call.plan.dtype)
     if start is not None:
         start = np.broadcast_to(start, shape).reshape(full)
-    _product.multiply(left, right, total, call.plan, start)
-    if added is None and call.plan.out_fmt is None and target is None:
+    _multiply(left, right, total, call, start)
+    if added is None and call.plan.out_fmt is None and call.plan.out_dtype == total.dtype and target is None:
         return total.reshape(shape)
     result = np.empty(shape, call.plan.out_dtype) if target is None else target
     _finish(total.reshape(shape), call, result, added)

@@ -59,12 +59,13 @@ CASES: dict[str, tuple[Callable[[], Any], type[Exception], tuple[str, ...]]] = {
     "none": (call(None, B, "bf16"), (TypeError, ValueError), ("`a`",)),
     "integer format": (call(A, B, "int8"), ValueError, ("`dtype`", "int8", "later|float")),
     "integer format in a pair": (call(A, B, ("bf16", "uint4")), ValueError, ("`dtype`", "uint4", "later|float")),
-    "integer arrays, no dtype": (call(A.astype(np.int8), B.astype(np.int8)), (TypeError, ValueError), ("`a`", "int8")),
-    "int4 arrays, no dtype": (
-        call(A.astype(ml_dtypes.int4), B.astype(ml_dtypes.int4)),
-        (TypeError, ValueError),
-        ("`a`", "int4"),
+    "integers times floats, no dtype": (call(A.astype(np.int8), B), TypeError, ("`dtype`", "int8", "float32")),
+    "int4 arrays with a float sum": (
+        call(A.astype(ml_dtypes.int4), B.astype(ml_dtypes.int4), accumulator="fp16"),
+        ValueError,
+        ("`accumulator`", "float16", "int4"),
     ),
+    "int64 arrays, no dtype": (call(A.astype(np.int64), B.astype(np.int64)), TypeError, ("`a`", "32 bits", "int64")),
     "NaN in a without NaN": (call(NAN, B, "e2m1fn"), ValueError, ("`a`", "NaN", "e2m1fn")),
     "NaN in b without NaN": (
         call(A, np.full((3, 4), np.nan), ("bf16", "e3m2fn")),
@@ -147,10 +148,23 @@ CASES: dict[str, tuple[Callable[[], Any], type[Exception], tuple[str, ...]]] = {
     "subnormals of another kind": (call(A, B, "bf16", subnormals=False), TypeError, ("`subnormals`", "False")),
     "accumulator unknown": (call(A, B, "bf16", accumulator="fp23"), ValueError, ("`accumulator`", "fp23", "fp32")),
     "accumulator of another kind": (call(A, B, "bf16", accumulator=32), TypeError, ("`accumulator`", "32")),
-    "accumulator of a later release": (
-        call(A, B, "bf16", accumulator="fp16"),
-        (ValueError, NotImplementedError),
-        ("`accumulator`", "fp16|float16", "fp32", "fp64"),
+    "accumulator close to one": (call(A, B, "bf16", accumulator="nvidia-hoper"), ValueError, ("nvidia-hopper",)),
+    "preset without a row": (call(A, B, "bf16", accumulator="nvidia-volta"), ValueError, ("nvidia-volta", "float16")),
+    "integer sum of floats": (call(A, B, "bf16", accumulator="int32"), ValueError, ("`accumulator`", "bfloat16")),
+    "scales missing": (
+        call(A, B, "e2m1fn", accumulator=lp.FusedTruncatedScaled()),
+        ValueError,
+        ("`a`", "scales", "QuantizedArray"),
+    ),
+    "stochastic sum without a seed": (
+        call(A, B, "bf16", accumulator=lp.Sequential("fp16", "stochastic")),
+        ValueError,
+        ("`rng`",),
+    ),
+    "wide operands for hardware": (
+        call(A, B, "fp64", accumulator=lp.FusedTruncated(4, 23)),
+        ValueError,
+        ("`dtype`", "float64"),
     ),
     "out_dtype unknown": (call(A, B, "bf16", out_dtype="fp61"), ValueError, ("`out_dtype`", "fp61", "fp16")),
     "out_dtype ambiguous": (call(A, B, "bf16", out_dtype="fp8"), ValueError, ("`out_dtype`", "fp8_e4m3", "fp8_e5m2")),

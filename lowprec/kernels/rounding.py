@@ -169,10 +169,10 @@ def _mul32(a, b):
 
 
 @inline
-def random_word(seed, index, stream):
-    """Return word 0 of Philox4x32-10 (Salmon et al., SC'11) for a seed, element index and stream, in 64 bits."""
+def philox_block(seed, index, stream, step):
+    """Return Philox4x32-10 (Salmon et al., SC'11) of a seed, element index, stream and step: four 32-bit words."""
     low = constant(seed, 0xFFFFFFFF)
-    c0, c1, c2, c3 = both(index, low), shr(index, constant(seed, 32)), stream, constant(seed, 0)
+    c0, c1, c2, c3 = both(index, low), shr(index, constant(seed, 32)), stream, step
     k0, k1 = both(seed, low), shr(seed, constant(seed, 32))
     for _ in range(10):
         h0, l0 = _mul32(constant(seed, 0xD2511F53), c0)
@@ -180,7 +180,13 @@ def random_word(seed, index, stream):
         c0, c1, c2, c3 = h1 ^ c1 ^ k0, l1, h0 ^ c3 ^ k1, l0
         k0 = both(add(k0, constant(seed, 0x9E3779B9)), low)
         k1 = both(add(k1, constant(seed, 0xBB67AE85)), low)
-    return c0
+    return c0, c1, c2, c3
+
+
+@inline
+def random_word(seed, index, stream):
+    """Return the first word of `philox_block`, of step 0."""
+    return philox_block(seed, index, stream, constant(seed, 0))[0]
 
 
 @inline

@@ -240,6 +240,12 @@ def _caller(count):
 
 
 @intrinsic
+def call_1(typingctx, function, a):  # noqa: ARG001
+    """Call the C function at an address with one int64 argument."""
+    return _caller(1)
+
+
+@intrinsic
 def call_6(typingctx, function, a, b, c, d, e, f):  # noqa: ARG001, PLR0917
     """Call the C function at an address with six int64 arguments."""
     return _caller(6)
@@ -327,3 +333,15 @@ def copy_numbers(typingctx, source, target, count, like):  # noqa: ARG001, PLR09
         return context.get_dummy_value()
 
     return signature, codegen
+
+
+@intrinsic
+def leading_zeros(typingctx, u):  # noqa: ARG001
+    """Return how many zero bits an integer begins with; its width for 0."""
+    if not isinstance(u, types.Integer):
+        return None
+
+    def codegen(context, builder, signature, args):  # noqa: ARG001
+        return builder.ctlz(args[0], ir.Constant(ir.IntType(1), 0))
+
+    return u(u), codegen
