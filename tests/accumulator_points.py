@@ -90,6 +90,7 @@ POINTS = [
     Point("toward zero", HOPPER, "bf16", [1, 2.0**-12], [1, 1.5 * 2.0**-12], None, ONE),
     Point("toward zero, negative", HOPPER, "bf16", [-1, -(2.0**-12)], [1, 1.5 * 2.0**-12], None, -1.0),
     Point("2^128 is infinite, toward zero too", HOPPER, "bf16", p2(64), p2(64), None, INF),
+    Point("so is all above", HOPPER, "bf16", [1.5 * 2.0**64], [2.0**64], None, INF),
     Point("products of 2^128 may cancel", HOPPER, "bf16", [2.0**64, 2.0**64, 1], [2.0**64, -(2.0**64), 0], None, 0.0),
     Point("between the largest and 2^128", HOPPER, "bf16", p2(64, 50), [2.0**64, -(2.0**53)], None, Code(0x7F7FFFFF)),
     Point("a NaN loses its payload", HOPPER, "bf16", [Code(0xFFC3), 1], [1, 1], None, Code(NVIDIA_NAN)),

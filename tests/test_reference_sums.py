@@ -174,7 +174,7 @@ def test_exact_is_a_sum_of_fractions(row: list[tuple[int, int]], rounding: str) 
 @given(st.integers(0, 40), st.integers(1, 9), st.integers(0, 2**32 - 1))
 def test_pairwise_is_a_tree_in_numpy(count: int, block: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    x = np.round(rng.standard_normal(count) * 256).astype(np.float16)
+    x = (rng.standard_normal(count) * 2.0 ** rng.integers(-10, 10, count)).astype(np.float16)
     level = []
     for start in range(0, count, block):
         t = np.float32(0)
@@ -196,7 +196,10 @@ def test_pairwise_moves_the_odd_one_up() -> None:
     assert value(full, [2048, 1, 1, 1, 0.5], [1] * 5) == 2050  # ((2048 + 1) + (1 + 1)) + 0.5
     assert value(acc.Pairwise("fp16", 2), [2048, 1, 1, 1], [1] * 4) == 2050
     assert value(acc.Pairwise("fp16", 3), [2048, 1, 1, 1], [1] * 4) == 2048
+    assert value(full, [1, 1, 1025, -1025, 2048], [1] * 5) == 2050
     assert value(full, [1, 1], [1, 1], 2048) == 2050  # c last
+    assert same(value(full, [2.0**-24], [-(2.0**-20)]), 0.0)  # the tree's -0, and c
+    assert same(value(full, [2.0**-24], [-(2.0**-20)], -0.0), -0.0)
 
 
 def word(seed: int, index: int, stream: int, k: int) -> int:
@@ -205,22 +208,22 @@ def word(seed: int, index: int, stream: int, k: int) -> int:
     ]
 
 
-def test_stochastic_words_of_sum_and_product() -> None:
-    seed, index, first = 2**40 + 7, 2**33 + 5, 6
-    a, b = [1.5, 1.0009765625, 3.0, 0.333251953125, 7.0, 1.25], [1.0, 1.0009765625, 1.3330078125, 3.0, 1.125, 1.1]
-    b[-1] = reference.round_to(b[-1], "fp16")
-    for bits, product in ((None, None), (5, None), (None, "e5m2"), (3, "bf16")):
-        r, more = Fraction(0), {"rounding": "stochastic", "random_bits": 32 if bits is None else bits}
+@pytest.mark.parametrize(("bits", "product"), [(None, None), (5, None), (None, "e5m2"), (3, "bf16")])
+def test_stochastic_words_of_sum_and_product(bits: int | None, product: str | None, rng: np.random.Generator) -> None:
+    model = acc.Sequential("fp16", "stochastic", product=product, random_bits=bits)
+    more: dict[str, Any] = {"rounding": "stochastic", "random_bits": model.random_bits}
+    results = set()
+    for seed, index, first in itertools.product((7, 2**40 + 7), (5, 2**33 + 5), (0, 6)):
+        a, b = (rng.standard_normal(9).astype(np.float16).tolist() for _ in range(2))
+        r = Fraction(0)
         for k, (x, y) in enumerate(zip(a, b, strict=True), first):
             p = Fraction(x) * Fraction(y)
             if product is not None:
                 p = Fraction(reference.round_to(p, product, word=word(seed, index, 4, k), **more))
-            r = Fraction(reference.round_to(p + r, "e4m3", word=word(seed, index, 3, k), **more))
-        model = acc.Sequential("e4m3", "stochastic", product=product, random_bits=bits)
-        got = value(model, a, b, seed=seed, index=index, first_k=first)
-        assert got == r
-        others = {value(model, a, b, seed=s, index=i, first_k=first) for s in range(5) for i in range(5)}
-        assert len(others) > 1
+            r = Fraction(reference.round_to(p + r, "fp16", word=word(seed, index, 3, k), **more))
+        assert value(model, a, b, seed=seed, index=index, first_k=first) == r
+        results.add(value(model, [0.3330078125] * 9, [0.0999755859375] * 9, seed=seed, index=index, first_k=first))
+    assert len(results) > 1
 
 
 def test_sequential_policies() -> None:
@@ -278,14 +281,16 @@ def test_chunks(inner: acc.Accumulator, outer: Any, rng: np.random.Generator) ->
         assert reference.decode(got, outer.format) == want
 
 
-def test_chunks_draw_by_global_k_and_by_chunk() -> None:
-    a = [1.0, 0.333251953125, 3.14453125, 0.0999755859375, 2.71875, 0.5771484375, 1.4140625]
-    inner, outer = acc.Sequential("e4m3", "stochastic"), acc.Sequential("e5m2", "stochastic", random_bits=32)
-    more, r = {"rounding": "stochastic"}, Fraction(0)
-    for number, start in enumerate(range(0, 7, 3)):
-        t = value(inner, a[start : start + 3], [1.0] * len(a[start : start + 3]), seed=9, index=4, first_k=start)
-        r = Fraction(reference.round_to(Fraction(t) + r, "e5m2", word=word(9, 4, 5, number), **more))
-    assert value(acc.Chunked(inner, 3, outer), a, [1.0] * 7, seed=9, index=4) == r
+def test_chunks_draw_by_global_k_and_by_chunk(rng: np.random.Generator) -> None:
+    inner, outer = acc.Sequential("fp16", "stochastic"), acc.Sequential("e5m7", "stochastic")
+    more: dict[str, Any] = {"rounding": "stochastic", "random_bits": outer.random_bits}
+    for _ in range(5):
+        a, b = (rng.standard_normal(10).astype(np.float16).tolist() for _ in range(2))
+        r = Fraction(0)
+        for number, start in enumerate(range(0, 10, 3)):
+            t = value(inner, a[start : start + 3], b[start : start + 3], seed=9, index=4, first_k=start)
+            r = Fraction(reference.round_to(Fraction(t) + r, "e5m7", word=word(9, 4, 5, number), **more))
+        assert value(acc.Chunked(inner, 3, outer), a, b, seed=9, index=4) == r
 
 
 def test_chunks_cut_scales_and_lose_payloads() -> None:
