@@ -1,4 +1,4 @@
-"""The command `lowprec`: formats, value, matmul, study."""
+"""The command `lowprec`: formats, value, matmul, study, hardware."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import lowprec as lp
-from lowprec import reference
+from lowprec import _cli_hardware, reference
 from lowprec.formats import FloatFormat, Format
 from lowprec.rounding import Overflow, Rounding
 from lowprec.study import _extras, tables
@@ -116,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="lowprec", description="Low-precision arithmetic, right to the last bit.")
     parser.add_argument("--version", action="version", version=f"lowprec {lp.__version__}")
     parser.add_argument("--traceback", action="store_true", help="show where in the program an error arose")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{formats,value,matmul,study}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{formats,value,matmul,study,hardware}")
 
     formats = commands.add_parser("formats", help="the table of formats", description="Print the table of formats.")
     formats.add_argument("--csv", action="store_true", help="print comma-separated values, numbers in full")
@@ -167,6 +167,7 @@ def _parser() -> argparse.ArgumentParser:
         help="folder for study.csv, study.png and study.html (default: %(default)s)",
     )
     study.set_defaults(run=_study)
+    _cli_hardware.add(commands)
     return parser
 
 

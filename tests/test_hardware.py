@@ -462,3 +462,14 @@ def test_planted_parameter_is_seen() -> None:
         case = golden.load(name)
         (row,) = row_of(case)
         assert all(model != case.model for model in planted(row))
+
+
+def test_order_of_rows_decides_only_between_equals() -> None:
+    """A float32 result is preferred wherever its row stands; of two such rows the first one is taken."""
+    fp16 = lp.format("fp16")
+    for rows in itertools.permutations(lp.preset("v100").instructions):
+        turned = lp.Preset("turned", (), "nobody", "Rows in another order", rows)
+        assert turned.instruction("fp16").name == "mma.m8n8k4.f32.f16.f16.f32"
+        assert turned.instruction("fp16", c="fp16").name == "mma.m8n8k4.f32.f16.f16.f16"
+        assert turned.instruction("fp16", out_dtype="fp16").name == "mma.m8n8k4.f16.f16.f16.f16"
+        assert hardware.select(turned, (fp16, fp16), c=lp.format("bf16")).name == "mma.m8n8k4.f32.f16.f16.f32"
