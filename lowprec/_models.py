@@ -15,7 +15,7 @@ from lowprec._rules import fits, make_rule
 from lowprec.accumulators import Accumulator, Chunked, Exact, Integer, Pairwise, Sequential
 from lowprec.formats import FloatFormat, Format
 from lowprec.formats import format as resolve
-from lowprec.kernels import aligned_general, exact, integers, pairs, strip
+from lowprec.kernels import aligned_fast, aligned_general, exact, integers, pairs, strip
 from lowprec.rounding import Rounding
 
 _CALL = ctypes.CFUNCTYPE(None, ctypes.c_int64)
@@ -311,7 +311,10 @@ def _hardware(model: Accumulator, operands: tuple[FloatFormat, FloatFormat]) -> 
         keep = out.mantissa_bits if model.kept_bits is None else model.kept_bits
         nearest = int(model.rounding is Rounding.NEAREST_EVEN)
         numbers = _aligned(model, operands, out, keep, cast(int, model.exponent_floor), nearest)
-        return Kernel(aligned_general.fused, numbers, random_bits=0 if model.c_format is None else model.c_format.emin)
+        short = sum(fmt.precision for fmt in operands) <= 24 and model.fraction_bits <= 28
+        ordinary = short and (nearest or out == single) and cast(int, model.exponent_floor) >= -200
+        function = aligned_fast.fused if ordinary else aligned_general.fused
+        return Kernel(function, numbers, random_bits=0 if model.c_format is None else model.c_format.emin)
     if isinstance(model, accumulators.FusedTruncatedLateC):
         how = 2 * model.final_bits + int(model.even_odd)
         return Kernel(aligned_general.late, _aligned(model, operands, single, 23, 0, how))

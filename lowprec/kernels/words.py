@@ -88,6 +88,18 @@ def constant(typingctx, like, value):  # noqa: ARG001
     return like(like, value), codegen
 
 
+@intrinsic
+def narrow(typingctx, u):  # noqa: ARG001
+    """Return the low 16 bits of a 32-bit word."""
+    if u != types.uint32:
+        return None
+
+    def codegen(context, builder, signature, args):  # noqa: ARG001
+        return builder.trunc(args[0], ir.IntType(16))
+
+    return types.uint16(u), codegen
+
+
 _FLOAT_OF = {types.uint32: types.float32, types.uint64: types.float64}
 _WORD_OF = {types.float32: types.uint32, types.float64: types.uint64}
 
