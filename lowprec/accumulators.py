@@ -258,8 +258,8 @@ class Pairwise(Accumulator):
 
     Notes
     -----
-    Infinities, NaN and zeros are as in `Sequential`. The error bound grows with log2(K / block) + block instead of K
-    (Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition, 4.2).
+    Infinities, NaN and zeros are as in `Sequential`. Without products r is c. The error bound grows with
+    log2(K / block) + block instead of K (Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition, 4.2).
 
     Examples
     --------
@@ -318,8 +318,8 @@ class Exact(Accumulator):
     Notes
     -----
     For operands whose exponents lie in float32's range (bfloat16, tf32 and float32 included). A NaN operand,
-    infinity times zero, and infinities of both signs give NaN; otherwise an infinity stays. An exact zero is +0
-    (``toward_negative``: -0) unless every product and c are -0.
+    infinity times zero, and infinities of both signs give NaN; otherwise an infinity stays. An exact zero is +0 unless
+    c and every product are -0; in ``toward_negative`` it is -0 unless they all are +0 (IEEE 754-2019, 6.3).
 
     Examples
     --------

@@ -160,7 +160,11 @@ def test_sign_of_an_exact_zero(model: Any, rounding: str) -> None:
 def test_exact_zero_of_an_exact_sum(c: float | None, want: float) -> None:
     assert same(value(acc.Exact("fp16"), [-0.0, 0.0], [1.0, -1.0], c), want)
     assert same(value(acc.Exact("fp16"), [1.0, -1.0], [1.0, 1.0], c), 0.0)
-    assert same(value(acc.Exact("fp16", "toward_negative"), [1.0, -1.0], [1.0, 1.0], c), -0.0)
+    down = acc.Exact("fp16", "toward_negative")
+    assert same(value(down, [1.0, -1.0], [1.0, 1.0], c), -0.0)
+    assert same(value(down, [-0.0, 0.0], [1.0, -1.0], c), -0.0)
+    assert same(value(down, [0.0, -0.0], [1.0, -1.0], c), want)
+    assert same(value(down, [0.0], [-1.0], c), -0.0)
 
 
 @given(rows, st.sampled_from(DETERMINISTIC))
@@ -305,10 +309,16 @@ def test_chunks_cut_scales_and_lose_payloads() -> None:
 def test_no_products() -> None:
     none: dict[str, Any] = {"formats": ("bf16", "bf16")}
     minus_zero = 0x80000000
-    for model in (acc.Sequential(), acc.Exact(), acc.FusedTruncated(16, 25), acc.EvenOddPair(), acc.Chunked("fp16")):
+    composed = (
+        acc.Sequential(),
+        acc.Exact(),
+        acc.Pairwise(),
+        acc.Chunked("fp16"),
+        acc.Chunked("fp16", outer=acc.Pairwise()),
+    )
+    for model in (*composed, acc.FusedTruncated(16, 25), acc.EvenOddPair()):
         assert reference.accumulate(model, [], [], **none) == 0
         assert reference.accumulate(model, [], [], minus_zero, **none) == minus_zero
-    assert reference.accumulate(acc.Pairwise(), [], [], minus_zero, **none) == 0
     assert reference.accumulate(acc.FusedTruncated(4, 23, c_format="fp16"), [], [], 0x3C00, **none) == 0x3F800000
 
 

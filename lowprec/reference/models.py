@@ -98,7 +98,7 @@ def accumulate(
     -----
     The words are those of each model's docstring; the last block of a model of hardware is padded with +0. Tensor
     cores give a NaN with all bits but the sign set, Arm gives 0x7FC00000, x86 keeps payloads, and all other models
-    give the format's `nan_code`. Without a product the result is `c`, except that `Pairwise` still adds +0 to it.
+    give the format's `nan_code`. Without a product the result is `c`.
 
     Examples
     --------

@@ -54,13 +54,15 @@ def sequential(
 
 
 def pairwise(model: Pairwise, addends: Sequence[Real], start: Real) -> Real:
-    """Return the sum of a `Pairwise`; without addends the tree is one empty leaf."""
+    """Return the sum of a `Pairwise`; without addends there is no tree."""
+    if not addends:
+        return start
 
     def plus(x: Real, y: Real) -> Real:
         exact = add(x, y, toward_negative=model.rounding == "toward_negative")
         return real(rounded(exact, model.format, model.rounding), model.format)
 
-    starts = range(0, max(1, len(addends)), model.block)
+    starts = range(0, len(addends), model.block)
     level = [reduce(lambda t, x: plus(x, t), addends[i : i + model.block], ZERO) for i in starts]
     while len(level) > 1:
         odd = level[len(level) - len(level) % 2 :]
@@ -83,8 +85,9 @@ def exact(model: Exact, products: Sequence[Real], start: Real, fmt: FloatFormat)
     addends = [start, *products]
     total = reduce(add, addends)
     if not total.special and total.magnitude == 0:
-        all_negative = all(x.negative and not x.magnitude for x in addends)
-        total = Real(all_negative or model.rounding == "toward_negative", total.magnitude)
+        zeros = {x.negative if x.magnitude == 0 else None for x in addends}
+        negative = zeros != {False} if model.rounding == "toward_negative" else zeros == {True}
+        total = Real(negative, total.magnitude)
     return rounded(total, fmt, model.rounding)
 
 
