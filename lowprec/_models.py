@@ -15,7 +15,7 @@ from lowprec._rules import fits, make_rule
 from lowprec.accumulators import Accumulator, Chunked, Exact, Integer, Pairwise, Sequential
 from lowprec.formats import FloatFormat, Format
 from lowprec.formats import format as resolve
-from lowprec.kernels import aligned_fast, aligned_general, exact, integers, pairs, strip
+from lowprec.kernels import aligned_fast, aligned_general, exact, integers, late_fast, pairs, strip
 from lowprec.rounding import Rounding
 
 _CALL = ctypes.CFUNCTYPE(None, ctypes.c_int64)
@@ -47,8 +47,14 @@ class Scales(NamedTuple):
 class Kernel:
     """A compiled kernel with its model's numbers."""
 
-    def __init__(self, function: Callable[..., Any], numbers: tuple[int, ...] = (), **facts: Any) -> None:
-        self.function = function
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        numbers: tuple[int, ...] = (),
+        general: Callable[..., Any] | None = None,
+        **facts: Any,
+    ) -> None:
+        self.function, self.general = function, general
         self.kept = [facts.get("rule"), facts.get("product")]
         self.fields = {**facts, "rule": _address(facts.get("rule")), "product": _address(facts.get("product"))}
         self.numbers = np.zeros(strip.PARAMETERS, np.int64)
@@ -62,6 +68,8 @@ class Kernel:
 
     def job(self, a: Array, b: Array, c: Array, place: Place, scales: Scales | None) -> Array:
         """Return the kernel's argument for a block."""
+        if self.general is not None and not self.fields["product"]:
+            self.fields["product"] = _jit.address(self.general, strip.SIGNATURE)
         size = a.itemsize
         fields = {
             "a": a.ctypes.data,
@@ -313,11 +321,17 @@ def _hardware(model: Accumulator, operands: tuple[FloatFormat, FloatFormat]) -> 
         numbers = _aligned(model, operands, out, keep, cast(int, model.exponent_floor), nearest)
         short = sum(fmt.precision for fmt in operands) <= 24 and model.fraction_bits <= 28
         ordinary = short and (nearest or out == single) and cast(int, model.exponent_floor) >= -200
-        function = aligned_fast.fused if ordinary else aligned_general.fused
-        return Kernel(function, numbers, random_bits=0 if model.c_format is None else model.c_format.emin)
+        first_emin = 0 if model.c_format is None else model.c_format.emin
+        if ordinary:
+            return Kernel(aligned_fast.fused, numbers, aligned_general.fused, random_bits=first_emin)
+        return Kernel(aligned_general.fused, numbers, random_bits=first_emin)
     if isinstance(model, accumulators.FusedTruncatedLateC):
         how = 2 * model.final_bits + int(model.even_odd)
-        return Kernel(aligned_general.late, _aligned(model, operands, single, 23, 0, how))
+        numbers = _aligned(model, operands, single, 23, 0, how)
+        short = sum(fmt.precision for fmt in operands) <= 24
+        if short and model.fraction_bits + 2 + model.length.bit_length() <= 31:
+            return Kernel(late_fast.late, numbers, aligned_general.late)
+        return Kernel(aligned_general.late, numbers)
     if isinstance(model, accumulators.FusedTruncatedScaled):
         return Kernel(aligned_general.scaled, _aligned(model, operands, single, 23, model.exponent_floor, 0))
     if isinstance(model, accumulators.FusedTruncatedGroupScaled):

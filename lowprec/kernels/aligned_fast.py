@@ -15,8 +15,8 @@ import numba
 import numpy as np
 
 from lowprec._jit import inline
-from lowprec.kernels.aligned import aligned, clean, fused_truncated, late_c, numbers
-from lowprec.kernels.strip import parameters, strip
+from lowprec.kernels.aligned import aligned, numbers
+from lowprec.kernels.strip import parameters, part_of, run_part, strip
 from lowprec.kernels.words import (
     add,
     at_address,
@@ -43,8 +43,6 @@ ZERO = 3000
 WINDOW = 60
 LOWEST = -40
 COLUMNS = 128
-NVIDIA_NAN = 0x7FFFFFFF
-CANONICAL_NAN = 0x7FC00000
 
 
 @inline
@@ -139,6 +137,7 @@ def fused(job):
     found = standard_float_mode()
     j, o = strip(job), aligned(parameters(job))
     blocks = (j.k + o.length - 1) // o.length
+    part = part_of(job)
     a_exponents = np.empty(j.rows * j.k, np.uint16)
     a_fine = np.empty(j.rows * blocks, np.uint8)
     b_exponents = np.empty(j.k * COLUMNS, np.uint16)
@@ -195,10 +194,8 @@ def fused(job):
                         scale[n] = bits_float(shl(sub(scale_offset, largest), constant(u, 23)))
                         sums[n] = np.int32(c[n] * scale[n])
                 if not fine or extreme != 0:
-                    for n in range(width):
-                        b = numbers(j.b + (left + n) * 4, j.k * j.b_step)
-                        value = fused_truncated(a, b, j.b_step, first, last - first, c[n], o, o.c_bits, own_emin)
-                        c[n] = clean(value, NVIDIA_NAN)
+                    part[15] = j.random_bits if first == 0 else 0
+                    run_part(j, part, j.product, i, left, width, first, last - first)
                     continue
                 if last - first < group:
                     _truncated(a, j.b, j.b_step, left, first, last, 1, width, scale, sums)

@@ -61,7 +61,7 @@ class Strip(NamedTuple):
     index_step: int
     seed: int
     rule: int  # address of the `Rule` of each step
-    product: int  # address of the `Rule` of products, 0 if they enter exact
+    product: int  # address of the `Rule` of products, 0 if they enter exact; or of the kernel of the general way
     random_bits: int  # 0 unless rounding is stochastic
     stream: int
     minus_zero: int  # 1 if an exact zero sum is -0 (toward negative)
@@ -86,6 +86,26 @@ def strip(job):
 def parameters(job):
     """Return the model's own numbers."""
     return numba.carray(at_address(job + 8 * FIELDS), PARAMETERS, np.int64)
+
+
+@inline
+def part_of(job):
+    """Return a copy of a job, for `run_part` to change."""
+    part = np.empty(FIELDS + PARAMETERS, np.int64)
+    whole = numba.carray(at_address(job), FIELDS + PARAMETERS, np.int64)
+    for i in range(FIELDS + PARAMETERS):
+        part[i] = whole[i]
+    return part
+
+
+@inline
+def run_part(j, part, function, i, left, width, first, count):
+    """Run another kernel on ``width`` results of a row, and on ``count`` of k."""
+    part[0] = j.a + (i * j.a_step + first) * 4
+    part[1] = j.b + (first * j.b_step + left) * 4
+    part[2] = j.c + (i * j.c_step + left) * 4
+    part[6], part[7], part[8] = 1, width, count
+    call_1(function, part.ctypes.data)
 
 
 @inline

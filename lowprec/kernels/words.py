@@ -357,3 +357,16 @@ def leading_zeros(typingctx, u):  # noqa: ARG001
         return builder.ctlz(args[0], ir.Constant(ir.IntType(1), 0))
 
     return u(u), codegen
+
+
+@intrinsic
+def floor(typingctx, x):  # noqa: ARG001
+    """Return a float64 number rounded down to an integer."""
+    if x != types.float64:
+        return None
+
+    def codegen(context, builder, signature, args):  # noqa: ARG001
+        kind = ir.FunctionType(ir.DoubleType(), [ir.DoubleType()])
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.floor.f64"), args)
+
+    return x(x), codegen
