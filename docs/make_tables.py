@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import json
 import math
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -168,6 +170,61 @@ def modes_list() -> str:
     return "\n".join(parts)
 
 
+def hardware_tables() -> str:
+    """Return the rows of every hardware preset, and their notes."""
+    from lowprec._instructions import CELLS, cells
+
+    parts = []
+    for preset in lp.presets():
+        rows = []
+        for row in preset.instructions:
+            operands, result, sizes, model, evidence = cells(row)
+            rows.append([f"`{row.name}`", operands, result, sizes, f"`{model}`", evidence])
+        names = ", ".join(f"`{name}`" for name in preset.aliases)
+        aliases = f"Aliases: {names}. " if names else ""
+        lines = [f"### {preset.name}", f"{preset.title}. {aliases}Evidence: {preset.evidence}."]
+        lines.append(table(["instruction", *CELLS], rows))
+        notes: dict[str, list[str]] = {}
+        for row in preset.instructions:
+            if row.note and f"`{row.name}`" not in notes.setdefault(row.note, []):
+                notes[row.note].append(f"`{row.name}`")
+        lines += [f"- {', '.join(names)}: {note}" for note, names in notes.items()]
+        parts.append("\n\n".join(lines[:3]) + "\n" + "\n".join(lines[3:]) + "\n")
+    return "\n".join(parts)
+
+
+def hardware_sources() -> str:
+    """Return which source speaks of which preset."""
+    sources: dict[str, list[str]] = {}
+    for preset in lp.presets():
+        for source in preset.source.split("; "):
+            sources.setdefault(source, []).append(f"`{preset.name}`")
+    return "".join(f"- {source}: {', '.join(names)}\n" for source, names in sources.items())
+
+
+def models_list() -> str:
+    """Return what every model says of itself, and which presets it is for."""
+    from lowprec import accumulators
+
+    bases = (accumulators.Accumulator, accumulators.Hardware)
+    found = (each for each in vars(accumulators).values() if isinstance(each, type) and issubclass(each, bases[0]))
+    parts = []
+    for kind in (each for each in found if each not in bases):
+        doc = inspect.cleandoc(kind.__doc__).replace("``", "`")
+        said = re.split(r"\n\n(\w+)\n-+\n", doc)
+        notes = dict(zip(said[1::2], said[2::2], strict=True)).get("Notes", "")
+        told = re.sub(r"(\n\n)?::\n\n((?:    .*\n?|\n(?=    ))+)", formula, said[0])
+        users = [f"`{p.name}`" for p in lp.presets() if any(type(row.model) is kind for row in p.instructions)]
+        used = f"Presets: {', '.join(users)}." if users else ""
+        parts.append("\n\n".join(part for part in (f"### {kind.__name__}", told.strip(), notes, used) if part) + "\n")
+    return "\n".join(parts)
+
+
+def formula(block: re.Match[str]) -> str:
+    """Return a literal block of a docstring, with the colons before it, as Markdown."""
+    return f"{'' if block[1] else ':'}\n\n```text\n{inspect.cleandoc(chr(10) + block[2])}\n```\n"
+
+
 def command(*words: str) -> str:
     """Return what the command prints."""
     from lowprec.cli import main
@@ -188,8 +245,12 @@ def write(folder: Path) -> None:
         "specials.md": specials_table(),
         "overflow.md": overflow_table(),
         "modes.md": modes_list(),
+        "hardware.md": hardware_tables(),
+        "hardware_sources.md": hardware_sources(),
+        "models.md": models_list(),
         "formats.txt": command("formats"),
         "value.txt": command("value", "0.1"),
+        "hardware.txt": command("hardware", "zen5"),
     }
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The command `lowprec hardware`: the table of presets, and one preset with all that is known of it."""
+"""The command `lowprec hardware`: the table of presets, one with all that is known of it, and where two differ."""
 
 from __future__ import annotations
 
@@ -46,26 +46,40 @@ def add(commands: Any) -> None:
     hardware = commands.add_parser(
         "hardware",
         help="the table of hardware presets",
-        description="Print the table of hardware presets, or all that is known of some of them.",
+        usage="%(prog)s [-h] [--csv] [NAME ...]\n       %(prog)s [-h] diff A B [--dtype FORMAT] [--out-dtype FORMAT] "
+        "[--k K] [--seed S]",
+        description="Print the table of hardware presets, or all that is known of some of them. With diff: how many "
+        "sums of built rows differ between two accumulators, by how much, and a small input on which they do.",
     )
     hardware.add_argument("names", nargs="*", metavar="NAME", help="presets or their aliases, such as h100")
+    hardware.add_argument("--dtype", metavar="FORMAT", help="diff: of the operands, or A,B for two (default: bf16)")
+    hardware.add_argument("--out-dtype", metavar="FORMAT", help="diff: of the results, as in lowprec.matmul")
+    hardware.add_argument("--k", type=int, metavar="K", help="diff: products of a sum (default: 64)")
+    hardware.add_argument("--seed", type=int, metavar="S", help="diff: of the built rows (default: 0)")
     hardware.add_argument("--csv", action="store_true", help="print comma-separated values, models and sources in full")
     hardware.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print the table, or presets in full.
+    """Print the table, presets in full, or where two accumulators differ.
 
     Parameters
     ----------
     options : argparse.Namespace
-        ``names`` and ``csv``.
+        The arguments that `add` declares.
 
     Raises
     ------
-    ValueError
-        If a name is unknown.
+    TypeError, ValueError
+        If an argument is wrong.
     """
+    if options.names[:1] == ["diff"]:
+        _show_difference(options)
+        return
+    for name in ("dtype", "out_dtype", "k", "seed"):
+        if getattr(options, name) is not None:
+            msg = f"`--{name.replace('_', '-')}` must be given with diff alone; write lowprec hardware diff A B ..."
+            raise ValueError(msg)
     chosen = [lp.preset(word) for name in options.names for word in name.split(",") if word] or list(lp.presets())
     if options.csv:
         _write_csv(chosen)
@@ -73,6 +87,20 @@ def run(options: argparse.Namespace) -> None:
         print("\n\n".join(_in_full(preset) for preset in chosen))
     else:
         _show_table(chosen)
+
+
+def _show_difference(options: argparse.Namespace) -> None:
+    """Print where two accumulators differ."""
+    from lowprec.compare import compare_accumulators
+
+    words = options.names[1:]
+    if len(words) != 2 or options.csv:
+        got = "--csv" if options.csv else f"{len(words)}: {', '.join(words) or 'none'}"
+        msg = f"`diff` must be given two accumulators, such as diff nvidia-ampere nvidia-hopper, got {got}."
+        raise ValueError(msg)
+    dtype = (options.dtype or "bf16").split(",")
+    more = {name: getattr(options, name) for name in ("out_dtype", "k", "seed") if getattr(options, name) is not None}
+    compare_accumulators(dtype=dtype[0] if len(dtype) == 1 else tuple(dtype), accumulators=words, **more).show()
 
 
 def _show_table(chosen: list[Preset]) -> None:

@@ -89,3 +89,43 @@ def test_help_names_it(capsys: pytest.CaptureFixture[str]) -> None:
         cli.main(["--help"])
     assert left.value.code == 0
     assert "hardware" in capsys.readouterr().out
+
+
+# ---------------------------------------------------------------------------------------------------------------- diff
+
+
+def test_diff_is_compare_accumulators(capsys: pytest.CaptureFixture[str]) -> None:
+    compare = pytest.importorskip("lowprec.compare").compare_accumulators
+    both = ["nvidia-ampere", "nvidia-hopper"]
+    told = run(capsys, "hardware", "diff", *both, "--dtype", "bf16", "--k", "16", "--seed", "1")
+    result = compare(dtype="bf16", accumulators=both, k=16, seed=1)
+    assert told == f"{result}\n"
+    (row,) = parse(told)
+    assert int(row["different"]) == result.pairs[0].different > 0
+    assert run(capsys, "hardware", "diff", *both, "--k", "16", "--seed", "1") == told, "bf16 is the default"
+
+
+def test_diff_takes_pairs_and_any_accumulator(capsys: pytest.CaptureFixture[str]) -> None:
+    compare = pytest.importorskip("lowprec.compare").compare_accumulators
+    told = run(capsys, "hardware", "diff", "h100", "exact", "--dtype", "e4m3fn,e5m2", "--out-dtype", "fp16", "--k", "8")
+    result = compare(dtype=("e4m3fn", "e5m2"), accumulators=["h100", "exact"], out_dtype="fp16", k=8)
+    assert told == f"{result}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("diff",), "`diff` must be given two accumulators, .*got 0: none"),
+        (("diff", "h100"), "`diff` must be given two accumulators, .*got 1: h100"),
+        (("diff", "h100", "a100", "v100"), "`diff` must be given two accumulators, .*got 3"),
+        (("diff", "h100", "a100", "--csv"), "`diff` must be given two accumulators, .*got --csv"),
+        (("diff", "h100", "a10"), "`accumulator` must be a model, .*got 'a10'; the closest: .*'a100'"),
+        (("diff", "h100", "v100", "--dtype", "bf16"), "`dtype` must be one of the operand formats of nvidia-volta"),
+        (("diff", "h100", "a100", "--k", "x"), "argument --k: invalid int value: 'x'"),
+        (("h100", "--dtype", "bf16"), "`--dtype` must be given with diff alone"),
+        (("--out-dtype", "bf16"), "`--out-dtype` must be given with diff alone"),
+    ],
+)
+def test_diff_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], words: tuple[str, ...], message: str) -> None:
+    pytest.importorskip("lowprec.compare")
+    assert re.search(message, fails(capsys, "hardware", *words))

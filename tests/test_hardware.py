@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import itertools
 import re
 import subprocess
@@ -473,3 +474,33 @@ def test_order_of_rows_decides_only_between_equals() -> None:
         assert turned.instruction("fp16", c="fp16").name == "mma.m8n8k4.f32.f16.f16.f16"
         assert turned.instruction("fp16", out_dtype="fp16").name == "mma.m8n8k4.f16.f16.f16.f16"
         assert hardware.select(turned, (fp16, fp16), c=lp.format("bf16")).name == "mma.m8n8k4.f32.f16.f16.f32"
+
+
+# ---------------------------------------------------------------------------------------------------------- the pages
+
+
+def test_pages_hold_every_preset_row_and_model() -> None:
+    spec = importlib.util.spec_from_file_location("tables", Path(__file__).parents[1] / "docs" / "make_tables.py")
+    tables = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tables)
+    parts = re.split(r"^### (.*)\n", tables.hardware_tables(), flags=re.MULTILINE)[1:]
+    assert parts[::2] == list(NAMES)
+    for name, text in zip(parts[::2], parts[1::2], strict=True):
+        rows = [
+            [cell.strip(" `") for cell in line.strip("|").split(" | ")] for line in text.splitlines() if "|" in line
+        ]
+        want = [[row.name, *cells(row)] for row in lp.preset(name).instructions]
+        assert rows[2:] == want
+        for word in (*lp.preset(name).aliases, lp.preset(name).title, *(r.note for r in lp.preset(name).instructions)):
+            assert word in text
+    for preset, row in ROWS:
+        for source in row.source.split("; "):
+            (line,) = (line for line in tables.hardware_sources().splitlines() if line.startswith(f"- {source}: `"))
+            assert f"`{preset.name}`" in line
+    models = tables.models_list()
+    assert models.count("```text") * 2 == models.count("```")
+    parts = re.split(r"^### (.*)\n", models, flags=re.MULTILINE)[1:]
+    for name, text in zip(parts[::2], parts[1::2], strict=True):
+        users = {preset.name for preset, row in ROWS if type(row.model).__name__ == name}
+        assert set(re.findall(r"`([\w-]+)`", text.partition("Presets: ")[2])) == users
+    assert {type(row.model).__name__ for _, row in ROWS} <= set(parts[::2])

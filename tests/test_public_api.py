@@ -32,6 +32,9 @@ SIGNATURES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "matmul": (("a", "b", "dtype"), PRODUCT),
     "vecdot": (("a", "b", "dtype"), PRODUCT),
     "linear": (("x", "w", "bias", "dtype"), PRODUCT),
+    "QuantizedArray": (("codes", "scale", "zero_point"), ("format", "axis", "block_size")),
+    "presets": ((), ()),
+    "preset": (("name",), ()),
     "set_num_threads": (("n",), ()),
     "get_num_threads": ((), ()),
 }
@@ -58,7 +61,8 @@ def faults(name: str, function: Callable[..., Any]) -> list[str]:
     summary = doc[""].strip().splitlines()[0] if doc[""].strip() else ""
     if not summary.endswith(".") or len(summary) > 115:
         wrong.append(f"{name}: the summary is one sentence on the first line, got {summary!r}")
-    parameters = [p for p in inspect.signature(function).parameters if p not in ("self", "cls")]
+    is_exception = isinstance(function, type) and issubclass(function, Exception)
+    parameters = [] if is_exception else [p for p in inspect.signature(function).parameters if p not in ("self", "cls")]
     needed = [*(["Parameters"] if parameters else []), "Raises", "Examples"]
     if not inspect.isclass(function) and inspect.signature(function).return_annotation not in (None, "None"):
         needed.append("Returns")
