@@ -813,7 +813,8 @@ class FlushedPairwise(Hardware):
 
     With fz(x) a subnormal float32 made zero, its sign kept, and all additions and products float32 to nearest even::
 
-        a, b, c: subnormal or zero of the input's own format -> +0
+        a, b: subnormal or zero of the input's own format -> +0
+        before every 4 * length products, which are an instruction: c subnormal or zero -> +0
         for each block: p[k] = fz(a[k] * b[k])
             length 2: s = fz(p[0] + p[1])        length 4: s = fz(fz(p[0] + p[1]) + fz(p[2] + p[3]))
             c = fz(c + s)

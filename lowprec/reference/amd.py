@@ -48,7 +48,10 @@ def fused_exact(
 def flushed_pairwise(
     model: FlushedPairwise, a: Sequence[int], b: Sequence[int], c: int, formats: tuple[FloatFormat, FloatFormat]
 ) -> int:
-    """Return the code of the sum: IEEE operations, subnormal inputs +0, subnormal results zero of their sign."""
+    """Return the code of the sum: IEEE operations, subnormal inputs +0, subnormal results zero of their sign.
+
+    c is an input where an instruction of four blocks begins.
+    """
     out = model.result_format
 
     def enter(code: int, fmt: FloatFormat) -> Real:
@@ -64,7 +67,8 @@ def flushed_pairwise(
         level += [ZERO] * (model.length - len(level))
         while len(level) > 1:
             level = [flush(add(x, y)) for x, y in zip(level[0::2], level[1::2], strict=True)]
-        c = rounded(add(enter(c, out), level[0]), out, subnormals="flush")
+        addend = real(c, out) if start % (4 * model.length) else enter(c, out)
+        c = rounded(add(addend, level[0]), out, subnormals="flush")
     return c
 
 
