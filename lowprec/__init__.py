@@ -30,6 +30,8 @@ from lowprec.matmul import linear, matmul, vecdot
 from lowprec.rounding import Overflow, Rounding, Subnormals
 
 if typing.TYPE_CHECKING:
+    from lowprec._probe import probe
+    from lowprec.compare import compare_accumulators
     from lowprec.study import study
 
 __version__ = "0.1.0"
@@ -62,6 +64,7 @@ __all__ = [
     "Subnormals",
     "__version__",
     "cast",
+    "compare_accumulators",
     "conv2d",
     "decode",
     "encode",
@@ -73,6 +76,7 @@ __all__ = [
     "pack",
     "preset",
     "presets",
+    "probe",
     "round_to",
     "set_num_threads",
     "study",
@@ -81,8 +85,16 @@ __all__ = [
 ]
 
 
+_LATER = {"compare_accumulators": "lowprec.compare", "probe": "lowprec._probe"}
+
+
 def __getattr__(name: str) -> object:
     """Import a module of the package when it is first asked for; `lowprec.study` is also called like a function."""
+    if name in _LATER:
+        from importlib import import_module
+
+        globals()[name] = getattr(import_module(_LATER[name]), name)
+        return globals()[name]
     if name in {"reference", "study", "testing"}:
         from importlib import import_module
 
