@@ -72,11 +72,12 @@ def explicit(x: Array, w: Array, groups: int, dtype: Any, images_left: bool, **k
     """Return the layer by `lp.matmul` of the whole matrix of patches, padding 1."""
     read = SLOW.patches(x, w.shape[2:], (1, 1), ((1, 1), (1, 1)), (1, 1))
     left, right = SLOW.matrices(read, w, groups)
-    first, second = dtype if isinstance(dtype, tuple) else (dtype, dtype)
     if images_left:
-        turned = lp.matmul(right.swapaxes(-1, -2), left.swapaxes(-1, -2), (first, second), **keywords)
-        return turned.swapaxes(-1, -2).reshape(len(x), len(w), *x.shape[2:])
-    return lp.matmul(left, right, (second, first), **keywords).reshape(len(x), len(w), *x.shape[2:])
+        turned = lp.matmul(right.swapaxes(-1, -2), left.swapaxes(-1, -2), dtype, **keywords)
+        return np.ascontiguousarray(turned.swapaxes(-1, -2)).reshape(len(x), len(w), *x.shape[2:])
+    return lp.matmul(left, right, dtype[::-1] if isinstance(dtype, tuple) else dtype, **keywords).reshape(
+        len(x), len(w), *x.shape[2:]
+    )
 
 
 @pytest.mark.parametrize("kind", ["normal", "cancelling", "zeros", "nan", "infinite"])
@@ -93,15 +94,19 @@ def test_accumulators(
         assert_same_bits(got, np.ascontiguousarray(want), f"{accumulator} {kind}")
 
 
-def test_stored_nan_keep_their_payload() -> None:
+@pytest.mark.parametrize("accumulator", ["x86-avx512bf16", "x86-amx"])
+def test_stored_nan_keep_their_payload(accumulator: str) -> None:
     """Where the hardware hands a NaN on, which of two goes on depends on the side, and x is the left one."""
-    x, w = (random_values("bf16", shape, seed=3) for shape in ((2, 4, 5, 6), (3, 4, 3, 3)))
-    read = SLOW.patches(x, (3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1))
-    left, right = SLOW.matrices(read, w, 1)
-    want = lp.matmul(right.swapaxes(-1, -2), left.swapaxes(-1, -2), accumulator="x86-avx512bf16")
-    want = np.ascontiguousarray(want.swapaxes(-1, -2)).reshape(2, 3, 5, 6)
-    assert len(np.unique(want.view(np.uint32)[np.isnan(want)])) > 1
-    assert_same_bits(lp.conv2d(x, w, padding=1, accumulator="x86-avx512bf16"), want)
+    rng = np.random.default_rng(4)
+    x, w = (random_values("bf16", shape) for shape in ((2, 4, 5, 6), (3, 2, 3, 3)))
+    for v in (x.view(np.uint16), w.view(np.uint16)):
+        hit = rng.random(v.shape) < 0.3
+        v[hit] = v[hit] & 0x807F | 0x7F81
+    x = np.concatenate((x, x[:, :2]), axis=1)
+    want = explicit(x, w, 3, None, True, accumulator=accumulator)
+    assert len(np.unique(want.view(np.uint32)[np.isnan(want)])) > 3
+    assert (want.view(np.uint32) != explicit(x, w, 3, None, False, accumulator=accumulator).view(np.uint32)).any()
+    assert_same_bits(lp.conv2d(x, w, padding=1, groups=3, accumulator=accumulator), want)
 
 
 def test_stochastic_sum_draws_by_the_index_in_the_result(monkeypatch: pytest.MonkeyPatch) -> None:

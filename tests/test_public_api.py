@@ -32,6 +32,7 @@ SIGNATURES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "matmul": (("a", "b", "dtype"), PRODUCT),
     "vecdot": (("a", "b", "dtype"), PRODUCT),
     "linear": (("x", "w", "bias", "dtype"), PRODUCT),
+    "conv2d": (("x", "w", "bias"), ("stride", "padding", "dilation", "groups", "dtype", *PRODUCT)),
     "QuantizedArray": (("codes", "scale", "zero_point"), ("format", "axis", "block_size")),
     "presets": ((), ()),
     "preset": (("name",), ()),
