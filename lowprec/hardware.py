@@ -411,11 +411,12 @@ def _cdna2(newer: bool) -> Iterator[Instruction]:
     """Yield the rows of AMD CDNA2, its bf16 by the older instructions or by the newer ones."""
     grade: Evidence = "upstream-silicon"
     source = f"{_MMASIM}; {_KM}; AMD ROCm documentation, on flushed subnormals"
-    yield _row("v_mfma_f32_MxNxKf16", _F16, _F32, (4, 8, 16), FlushedPairwise(4), grade, source)
+    note = "c = -0 becomes +0 where an instruction begins: here at the largest K. Smaller K show it in signs of zeros."
+    yield _row("v_mfma_f32_MxNxKf16", _F16, _F32, (4, 8, 16), FlushedPairwise(4), grade, source, note=note)
     if newer:
-        yield _row("v_mfma_f32_MxNxKbf16_1k", _BF16, _F32, (4, 8, 16), FlushedPairwise(4), grade, source)
+        yield _row("v_mfma_f32_MxNxKbf16_1k", _BF16, _F32, (4, 8, 16), FlushedPairwise(4), grade, source, note=note)
     else:
-        note = "The newer instructions, with K from 4 to 16, are the preset amd-cdna2-1k."
+        note = f"{note} The newer instructions, with K from 4 to 16, are the preset amd-cdna2-1k."
         yield _row("v_mfma_f32_MxNxKbf16", _BF16, _F32, (2, 4, 8), FlushedPairwise(2), grade, _MMASIM, note=note)
     yield _row("v_mfma_f32_MxNxKf32", _F32, _F32, (1, 2, 4), Sequential(), grade, _MMASIM)
     yield _double("v_mfma_f64_MxNxKf64", 4)
