@@ -14,6 +14,7 @@ from lowprec.kernels.im2col import Window, fill_columns
 _BUFFER_BYTES = 1 << 22
 _LARGEST_BUFFER = 1 << 25
 _FEWEST_POSITIONS = 1024
+_DIRECT_POSITIONS = 256  # of an image that is its own matrix, from which on it is multiplied where it lies
 _ALONE = 200_000  # elements of patches up to which the calling thread copies alone
 
 
@@ -153,7 +154,7 @@ def cut(layer: Layer, item: int, each: bool) -> list[Part]:
     whole = layer.positions
     column = max(1, layer.depth * item)
     room = max(1, min(max(_BUFFER_BYTES // column, _FEWEST_POSITIONS), _LARGEST_BUFFER // column))
-    if layer.pointwise and whole >= _FEWEST_POSITIONS:
+    if layer.pointwise and whole >= _DIRECT_POSITIONS:
         return [Part(n, n + 1, 0, whole) for n in range(layer.images)]
     if room >= 2 * whole and not each:
         step = room // whole
