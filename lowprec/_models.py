@@ -15,7 +15,8 @@ from lowprec._rules import fits, make_rule
 from lowprec.accumulators import Accumulator, Chunked, Exact, Integer, Pairwise, Sequential
 from lowprec.formats import FloatFormat, Format
 from lowprec.formats import format as resolve
-from lowprec.kernels import aligned_fast, aligned_general, exact, integers, late_fast, pairs, strip
+from lowprec.kernels import aligned_fast, aligned_general, exact, integers, late_fast, pairs, strip, strip_fast
+from lowprec.kernels.rounding import Rule
 from lowprec.rounding import Rounding
 
 _CALL = ctypes.CFUNCTYPE(None, ctypes.c_int64)
@@ -55,7 +56,8 @@ class Kernel:
         **facts: Any,
     ) -> None:
         self.function, self.general = function, general
-        self.kept = [facts.get("rule"), facts.get("product")]
+        self.kept = [facts.get("rule"), facts.get("product"), facts.get("product_rule")]
+        facts["scale_b"] = _address(facts.pop("product_rule", None))
         self.fields = {**facts, "rule": _address(facts.get("rule")), "product": _address(facts.get("product"))}
         self.numbers = np.zeros(strip.PARAMETERS, np.int64)
         self.numbers[: len(numbers)] = numbers
@@ -81,14 +83,15 @@ class Kernel:
             "rows": c.shape[0],
             "columns": c.shape[1],
             "k": b.shape[0],
-            "scale_a": 0 if scales is None else scales.a.ctypes.data,
-            "scale_b": 0 if scales is None else scales.b.ctypes.data,
+            "scale_a": 0,
             "random_bits": 0,
             "stream": _SUM,
             "minus_zero": 0,
             **place._asdict(),
             **self.fields,
         }
+        if scales is not None:
+            fields["scale_a"], fields["scale_b"] = scales.a.ctypes.data, scales.b.ctypes.data
         return np.concatenate((np.array(strip.Strip(**fields), np.int64), self.numbers))
 
     def run(self, a: Array, b: Array, c: Array, place: Place, scales: Scales | None = None) -> None:
@@ -216,6 +219,12 @@ def item_size(model: Accumulator, operands: tuple[Format, Format]) -> int:
     return 4 if all(fmt is None or fits(fmt, _SINGLE) for fmt in formats) else 8
 
 
+def wide_integers(model: Integer, operands: tuple[Format, Format]) -> bool:
+    """Say whether the exact sum of a block may not fit in 64 bits; a sum that wraps may be wrong above them."""
+    need = sum(fmt.bits for fmt in operands) + model.length.bit_length() + 1
+    return model.overflow == "saturate" and (need > 62 or any(fmt.max >= 2.0**31 for fmt in operands))
+
+
 def nan_bits(model: Accumulator) -> int | None:
     """Return the bits of the float32 NaN that a model gives, None where it keeps its operands'."""
     if isinstance(model, (accumulators.FmaPairOddFirst, accumulators.EvenOddPair)):
@@ -248,6 +257,8 @@ def evaluation(model: Accumulator, operands: tuple[Format, Format], item: int) -
     """Return what evaluates a model on operands of some formats: an object with `run`."""
     if isinstance(model, Integer):
         saturate = int(model.overflow == "saturate")
+        if wide_integers(model, operands):
+            return Definition(model, operands)
         return Kernel(integers.integer, (model.length, saturate, model.bits, int(model.is_signed)))
     floats = cast("tuple[FloatFormat, FloatFormat]", operands)
     if isinstance(model, Chunked):
@@ -288,7 +299,37 @@ def _sequential(model: Sequential, operands: tuple[FloatFormat, FloatFormat], it
         return Kernel(exact.add_rounded, **facts)
     if product is not None:
         facts["product"] = _rule(product, model.rounding, model.overflow, model.subnormals)
+    steps = [_step(each, model) for each in (fmt, product) if each is not None]
+    short = sum(each.precision for each in operands) <= 24 and None not in steps
+    if item == 4 and short:
+        numbers = tuple(number for step in steps if step is not None for number in step)
+        rule = facts.pop("product", None)
+        # Where 24 bits are twice the precision and two more, a sum to nearest is not rounded twice (Figueroa, 1995).
+        nearest = model.rounding in (Rounding.NEAREST_EVEN, Rounding.NEAREST_AWAY)
+        trust = int(nearest and product is not None and max(fmt.precision, product.precision) <= 11)
+        return Kernel(strip_fast.sequential, numbers, strip.sequential_single, **facts, scale_a=trust, product_rule=rule)
     return Kernel(strip.sequential_single if item == 4 else strip.sequential_double, **facts)
+
+
+_MODES = {
+    Rounding.NEAREST_EVEN: strip_fast.NEAREST,
+    Rounding.NEAREST_AWAY: strip_fast.AWAY,
+    Rounding.TOWARD_ZERO: strip_fast.DIRECTED,
+    Rounding.TOWARD_POSITIVE: strip_fast.DIRECTED + 1,
+    Rounding.TOWARD_NEGATIVE: strip_fast.DIRECTED + 2,
+}
+
+
+def _step(fmt: FloatFormat, model: Sequential) -> tuple[int, ...] | None:
+    """Return the `Step` of a rounding to a format, or None where the fast kernel does not hold it."""
+    if model.rounding not in _MODES or str(model.subnormals) != "keep" or not 1 <= fmt.mantissa_bits <= 21:
+        return None
+    if not fits(fmt, _SINGLE) or fmt.emin < -126:
+        return None
+    rule = make_rule(fmt, 32, _checks.modes(model.rounding, model.overflow, "keep", 32), False)
+    words = dict(zip(Rule._fields, rule.tolist(), strict=True))
+    emin = (fmt.emin + 127) << 23
+    return words["drop"] << 23, emin, words["most"], words["over"], words["under"], _MODES[model.rounding]
 
 
 def _chunked(model: Chunked, operands: tuple[FloatFormat, FloatFormat], item: int) -> Any:
@@ -319,7 +360,7 @@ def _hardware(model: Accumulator, operands: tuple[FloatFormat, FloatFormat]) -> 
         keep = out.mantissa_bits if model.kept_bits is None else model.kept_bits
         nearest = int(model.rounding is Rounding.NEAREST_EVEN)
         numbers = _aligned(model, operands, out, keep, cast(int, model.exponent_floor), nearest)
-        short = sum(fmt.precision for fmt in operands) <= 24 and model.fraction_bits <= 28
+        short = sum(fmt.precision for fmt in operands) <= 24 and model.fraction_bits <= 27
         ordinary = short and (nearest or out == single) and cast(int, model.exponent_floor) >= -200
         first_emin = 0 if model.c_format is None else model.c_format.emin
         if ordinary:
@@ -329,7 +370,7 @@ def _hardware(model: Accumulator, operands: tuple[FloatFormat, FloatFormat]) -> 
         how = 2 * model.final_bits + int(model.even_odd)
         numbers = _aligned(model, operands, single, 23, 0, how)
         short = sum(fmt.precision for fmt in operands) <= 24
-        if short and model.fraction_bits + 2 + model.length.bit_length() <= 31:
+        if short and model.fraction_bits <= 27 and model.fraction_bits + 2 + model.length.bit_length() <= 31:
             return Kernel(late_fast.late, numbers, aligned_general.late)
         return Kernel(aligned_general.late, numbers)
     if isinstance(model, accumulators.FusedTruncatedScaled):

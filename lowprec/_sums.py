@@ -10,7 +10,7 @@ import numpy as np
 
 from lowprec import _threads
 from lowprec._checks import Array
-from lowprec._models import Kernel, Place, Scales, evaluation, nan_bits
+from lowprec._models import Kernel, Place, Scales, evaluation, nan_bits, wide_integers
 from lowprec._plan import Plan, Side
 from lowprec.codec import round_to
 from lowprec.formats import FloatFormat, stored_format
@@ -36,7 +36,8 @@ def values(x: Array, side: Side, plan: Plan) -> Array:
     if plan.integer:
         if x.dtype.kind not in "iub":
             x = x.astype(np.int32)
-        return np.ascontiguousarray(x, np.int32)
+        wide = wide_integers(plan.model, (plan.a.fmt, plan.b.fmt))  # type: ignore[arg-type]
+        return np.ascontiguousarray(x, np.int64 if wide else np.int32)
     dtype = np.dtype(f"f{plan.item}")
     stored = stored_format(x.dtype)
     if x.dtype.itemsize == 2 and plan.raw and stored == resolve("bfloat16") == side.fmt:
