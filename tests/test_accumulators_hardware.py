@@ -1,0 +1,257 @@
+"""Models of hardware: the kernels equal the slow twins, bit for bit, on operands that are hard for them.
+
+Strips of columns hold ordinary and extreme pieces side by side: kernels may choose a faster way for each block.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import accumulator_points as points
+import numpy as np
+import pytest
+from accumulator_cases import Case, array, bits, drawn_wrong, keywords, places, product, wanted_bits, wrong
+from accumulator_points import wrong_points
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import lowprec as lp
+from lowprec import accumulators as acc
+from lowprec import reference
+
+Fused, Late = acc.FusedTruncated, acc.FusedTruncatedLateC
+EIGHT = [("e4m3fn", "e5m2"), ("e5m2", "e5m2"), ("e4m3fn", "e4m3fn"), ("e2m3fn", "e4m3fn"), ("e2m1fn", "e3m2fn")]
+HALF = [("fp16", "fp16"), ("bf16", "bf16"), ("fp16", "bf16")]
+FNUZ = [("e5m2fnuz", "e4m3fnuz"), ("e4m3fnuz", "e4m3fnuz"), ("e5m2fnuz", "e5m2fnuz")]
+CASES: list[tuple[acc.Accumulator, list[Any]]] = [
+    (points.HOPPER, [*HALF, *EIGHT, ("tf32", "tf32"), ("fp32", "bf16")]),
+    (points.AMPERE, [*HALF, ("tf32", "tf32")]),
+    (points.HOPPER_F16, [*HALF, *EIGHT]),
+    (points.HOPPER_FP8, EIGHT),
+    (points.VOLTA_C16, HALF),
+    (Fused(4, 23, "fp16", "rne", exponent_floor=-19), HALF),
+    (Fused(4, 24, exponent_floor=-132), [("tf32", "tf32"), ("tf32", "bf16")]),
+    (Fused(32, 25), EIGHT),
+    (Fused(32, 13, "fp16", "rne"), EIGHT),
+    (Fused(5, 27), HALF),
+    (Fused(4, 28), HALF),
+    (Fused(3, 29), HALF),
+    (Fused(7, 40), HALF),
+    (Fused(1, 1), HALF),
+    (Fused(16, 25, "bf16", "rne"), HALF),
+    (Fused(16, 25, "bf16"), HALF),
+    (Fused(16, 25, "fp16", "rz"), HALF),
+    (Fused(16, 25, "e5m7", "rne", exponent_floor=-30), HALF),
+    (Fused(16, 25, "fp32", "rne", kept_bits=9), HALF),
+    (Fused(16, 20, exponent_floor=-39), HALF),
+    (Fused(16, 20, exponent_floor=-41), HALF),
+    (Fused(16, 20, exponent_floor=0), HALF),
+    (Fused(16, 20, exponent_floor=-400), HALF),
+    (Fused(100, 22, rounding="rne"), HALF),
+    (points.CDNA1, HALF),
+    (acc.FusedExact(2), [("bf16", "bf16"), ("fp32", "fp32")]),
+    (acc.FusedExact(11), [*HALF, ("tf32", "tf32")]),
+    (points.CDNA2, [*HALF, *FNUZ]),
+    (acc.FlushedPairwise(2), HALF),
+    (points.CDNA3, [*HALF, ("tf32", "tf32")]),
+    (Late(4), [("tf32", "tf32"), ("bf16", "fp16")]),
+    (points.CDNA3_FP8, [*FNUZ, *HALF]),
+    (Late(3, 40, 45), HALF),
+    (Late(5, 23, 24, True), HALF),
+    (Late(64, 24, 26), HALF),
+    (points.ZEN5, [("bf16", "bf16")] * 3),
+    (points.AMX, [("bf16", "bf16")] * 2),
+    (acc.EvenOddPair(2), [("bf16", "bf16")]),
+    (acc.EvenOddPair(6), [("bf16", "bf16")]),
+    (points.ARM, [("bf16", "bf16")] * 2 + [("fp16", "bf16")]),
+    (points.EBF16, [("bf16", "bf16")] * 2 + [("fp16", "bf16")]),
+    (points.HMMA, EIGHT),
+    (points.HMMA_F16, EIGHT),
+]
+SHAPES = [(3, 37, 300), (4, 5, 7), (3, 16, 129), (3, 33, 1), (2, 64, 128), (3, 1, 7), (5, 15, 130), (3, 150, 140)]
+NUMBERED = [(model, formats, 3 * n + t) for n, (model, pairs) in enumerate(CASES) for t, formats in enumerate(pairs)]
+
+
+@pytest.mark.parametrize(("model", "formats", "number"), NUMBERED, ids=[f"{m!r}-{f}-{n}" for m, f, n in NUMBERED])
+def test_hardware(model: acc.Accumulator, formats: Any, number: int) -> None:
+    for turn in range(3):
+        shape = SHAPES[(number + 3 * turn) % len(SHAPES)]
+        case = Case(model, formats, shape, number, special=(0, 0, 1)[turn])
+        got = product(case)
+        lines = wrong(case, got, places(got.shape, 25, number))
+        assert not lines, f"{shape}: {len(lines)} wrong; " + "\n".join(lines[:2])
+
+
+@pytest.mark.parametrize("model", [m for m, _ in CASES], ids=repr)
+def test_every_short_length(model: acc.Accumulator) -> None:
+    """Blocks that begin, end, and are not whole."""
+    formats = next(pairs for m, pairs in CASES if m is model)[0]
+    length = model.length
+    for k in sorted({0, 1, 2, 3, length - 1, length, length + 1, 2 * length - 1, 2 * length, 2 * length + 3}):
+        case = Case(model, formats, (2, k, 3), k, special=k % 3 == 0)
+        lines = wrong(case, product(case), places((2, 3), 4))
+        assert not lines, (k, lines[0])
+
+
+def test_every_model_is_here() -> None:
+    scaled = {acc.FusedTruncatedScaled, acc.FusedTruncatedGroupScaled}
+    assert {type(m) for m, _ in CASES} | scaled == {*acc.Hardware.__subclasses__()}
+
+
+# -------------------------------------------------------------------------------------------------- ties, cuts, borders
+@pytest.mark.parametrize("f", [13, 20, 23, 24, 25, 26, 27, 28, 29])
+@pytest.mark.parametrize("out", ["fp32", "fp16"])
+def test_bits_at_the_cut(f: int, out: str) -> None:
+    """One addend at every distance around the alignment's cut, beside a large one that another, or c, takes away."""
+    model = Fused(16, f, out, "rne" if out == "fp16" else "rz")
+    one = reference.encode(1.0, "bf16")
+    for large in (1.0, -1.0, 1.5, -1.9921875):
+        rows, columns, starts = [], [], []
+        for distance in range(f - 3, f + 4):
+            for small in (1.0, -1.0, 1.5, -1.75):
+                rows.append([reference.encode(v, "bf16") for v in (large, small * 2.0 ** -(distance // 2), -large)])
+                columns.append([one, reference.encode(2.0 ** -(distance - distance // 2), "bf16"), one])
+                starts.append(reference.encode(0.0 if small > 0 else -large, out))
+        a, b = array(rows, "bf16"), array(columns, "bf16")
+        got = lp.vecdot(a, b, accumulator=model, c=array(starts, out))
+        for n, (x, y, c) in enumerate(zip(rows, columns, starts, strict=True)):
+            want = reference.accumulate(model, x, y, c, formats=("bf16", "bf16"))
+            assert int(bits(got)[n]) == wanted_bits(want, model, out, got.dtype)
+
+
+@pytest.mark.parametrize(("model", "fmt"), [(points.HOPPER, "bf16"), (Fused(4, 28), "bf16"), (points.CDNA3, "bf16")])
+def test_exponents_far_apart(model: acc.Accumulator, fmt: str) -> None:
+    """Every pair of exponents, one of them beside a zero: what a faster way has to hold or to hand over."""
+    exponents = [-126, -64, -61, -60, -59, -41, -40, -39, -20, 0, 20, 39, 59, 60, 61, 64, 127]
+    big = [reference.encode(s * 2.0**e, fmt) for e in exponents for s in (1.0, -1.5)]
+    for other in (0.0, 2.0**-40, 2.0**-41, 2.0**-60, -(2.0**60)):
+        a = np.array([[x, reference.encode(other, fmt)] for x in big])
+        b = np.array([[y, reference.encode(1.0, fmt)] for y in [0, 0x8000, *big[::3]]]).T
+        case = Case(model, (fmt, fmt), (len(a), 2, b.shape[1]))
+        case.a, case.b, case.c = a, b, np.zeros((len(a), b.shape[1]), np.int64)
+        lines = wrong(case, product(case), [(i, j) for i in range(len(a)) for j in range(b.shape[1])])
+        assert not lines, f"{len(lines)} wrong; {lines[:2]}"
+
+
+# ------------------------------------------------------------------------------------------------------ points by hand
+def by_vecdot(model: Any, a: Any, b: Any, c: Any = None, *, formats: Any, scales: Any = None) -> int:
+    """Sum by `vecdot`, with the arguments of the twin."""
+    c_format = getattr(model, "c_format", None) or model.result_format
+    how = keywords(model, formats)
+    x, y = (array(v, fmt) for v, fmt in zip((a, b), formats, strict=True))
+    if scales is not None:
+        x, y = (scaled(v, s, fmt, model) for v, s, fmt in zip((a, b), scales, formats, strict=True))
+        how = {"accumulator": model}
+    if model.result_format.name == "float16":
+        how["out_dtype"] = "fp16"
+    got = lp.vecdot(x, y, c=None if c is None else array([c], c_format)[0], **how)
+    return int(bits(got)[0])
+
+
+def test_points_by_hand() -> None:
+    assert wrong_points(by_vecdot) == []
+
+
+# --------------------------------------------------------------------------------------------------------- block scales
+def scaled(codes: Any, scales: Any, fmt: Any, model: Any, axis: int = -1) -> lp.QuantizedArray:
+    """Return an operand with block scales."""
+    block = model.scale_block if isinstance(model, acc.FusedTruncatedGroupScaled) else model.length
+    scale_format = lp.format(getattr(model, "scale_format", "e8m0fnu"))
+    codes, scales = np.asarray(codes, lp.format(fmt).code_dtype), np.asarray(scales, np.uint8)
+    return lp.QuantizedArray(
+        codes, scales.view(scale_format.storage_dtype), format=fmt, axis=axis % codes.ndim, block_size=block
+    )
+
+
+def drawn_scales(model: Any, shape: tuple[int, int], rng: np.random.Generator) -> Any:
+    """Return scales: near 1, at the ends, and rarely NaN."""
+    if getattr(model, "scale_format", lp.format("e8m0fnu")).name == "float8_e8m0fnu":
+        near, ends, nan = rng.integers(120, 135, shape), rng.choice([0, 1, 60, 100, 200, 254], shape), 255
+    else:
+        near, ends, nan = rng.integers(0x30, 0x48, shape), rng.choice([0, 1, 7, 8, 0x7E, 0x81, 0xB9], shape), 0xFF
+    found = np.where(rng.random(shape) < 0.25, ends, near)
+    return np.where(rng.random(shape) < 0.02, nan, found)
+
+
+SCALED = [(acc.FusedTruncatedScaled(), f) for f in EIGHT]
+SCALED += [(acc.FusedTruncatedScaled(16, 30, -200), ("e5m2", "e4m3fn"))]
+SCALED += [
+    (m, ("e2m1fn", "e2m1fn")) for m in (points.MXFP4, points.NVFP4, acc.FusedTruncatedGroupScaled(scale_block=16))
+]
+SCALED += [(acc.FusedTruncatedGroupScaled(32, 8, 25, -133, 8, "e4m3fn"), ("e2m1fn", "e2m1fn"))]
+
+
+@pytest.mark.parametrize(
+    ("model", "formats"), SCALED, ids=lambda x: repr(x) if isinstance(x, acc.Accumulator) else str(x)
+)
+def test_block_scales(model: Any, formats: Any, rng: np.random.Generator) -> None:
+    block = getattr(model, "scale_block", model.length)
+    for blocks, n, chunked in ((1, 7, False), (3, 131, False), (5, 20, True), (4, 5, False)):
+        used: acc.Accumulator = acc.Chunked(model, 2 * model.length) if chunked else model
+        k = blocks * block
+        case = Case(model, formats, (3, k, n), blocks, special=blocks % 2)
+        sa, sb = drawn_scales(model, (3, blocks), rng), drawn_scales(model, (blocks, n), rng)
+        a, b = scaled(case.a, sa, formats[0], model), scaled(case.b, sb, formats[1], model, axis=0)
+        got = bits(lp.matmul(a, b, c=array(case.c, "fp32"), accumulator=used))
+        for i, j in places(got.shape, 25):
+            scales = (sa[i].tolist(), sb[:, j].tolist())
+            line = (case.a[i].tolist(), case.b[:, j].tolist(), int(case.c[i, j]))
+            want = reference.accumulate(used, *line, formats=formats, scales=scales)
+            assert int(got[i, j]) == wanted_bits(want, used, "fp32", np.float32), (used, scales, line)
+
+
+# ------------------------------------------------------------------------------------------------- any model, any codes
+SHORT = st.sampled_from(
+    ["fp16", "bf16", "e4m3fn", "e5m2", "e2m1fn", "e3m2fn", "e5m2fnuz", "e4m3b11fnuz", "e3m4", "tf32"]
+)
+
+
+@settings(max_examples=150)
+@given(st.data())
+def test_any_fused_truncated(data: st.DataObject) -> None:
+    out = data.draw(st.sampled_from(["fp32", "fp32", "fp16", "bf16", "e5m7", "e4m3", "e8m20"]))
+    kept = data.draw(st.none() | st.integers(1, lp.format(out).mantissa_bits))
+    floor = data.draw(st.none() | st.integers(-150, 0) | st.sampled_from([-400, -201, -200, -41, -40]))
+    model = Fused(
+        data.draw(st.integers(1, 20)),
+        data.draw(st.integers(1, 50) | st.integers(22, 30)),
+        out,
+        data.draw(st.sampled_from(["rz", "rne"])),
+        kept,
+        floor,
+        data.draw(st.sampled_from([None, "fp16"])) if out == "fp32" else None,
+    )
+    drawn_wrong(data, model, (data.draw(SHORT), data.draw(SHORT)), 24)
+
+
+@settings(max_examples=150)
+@given(st.data())
+def test_any_late_c(data: st.DataObject) -> None:
+    fraction = data.draw(st.integers(23, 40))
+    final = data.draw(st.integers(max(24, fraction), 45))
+    model = Late(data.draw(st.integers(1, 20)), fraction, final, data.draw(st.booleans()))
+    drawn_wrong(data, model, (data.draw(SHORT), data.draw(SHORT)), 24)
+
+
+@settings(max_examples=150)
+@given(st.data())
+def test_any_other(data: st.DataObject) -> None:
+    even = acc.EvenOddPair(2 * data.draw(st.integers(1, 4)))
+    models = [
+        acc.FusedExact(data.draw(st.integers(1, 9))),
+        acc.FlushedPairwise(2),
+        points.CDNA2,
+        points.ARM,
+        points.EBF16,
+    ]
+    model = data.draw(st.sampled_from([*models, even, points.ZEN5]))
+    pair = ("bf16", "bf16") if model in (even, points.ZEN5) else (data.draw(SHORT), data.draw(SHORT))
+    drawn_wrong(data, model, pair, 18)
+
+
+@given(st.data())
+def test_any_fp8_via_f16(data: st.DataObject) -> None:
+    eight = st.sampled_from(["e4m3fn", "e5m2", "e2m1fn", "e3m2fn"])
+    drawn_wrong(
+        data, acc.Fp8ViaF16(data.draw(st.sampled_from(["fp32", "fp16"]))), (data.draw(eight), data.draw(eight)), 40
+    )
