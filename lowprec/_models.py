@@ -15,7 +15,7 @@ from lowprec._rules import fits, make_rule
 from lowprec.accumulators import Accumulator, Chunked, Exact, Integer, Pairwise, Sequential
 from lowprec.formats import FloatFormat, Format
 from lowprec.formats import format as resolve
-from lowprec.kernels import aligned_fast, aligned_general, exact, integers, late_fast, pairs, strip, strip_fast
+from lowprec.kernels import aligned_fast, aligned_general, exact, exact_fast, integers, late_fast, pairs, strip, strip_fast
 from lowprec.kernels.rounding import Rule
 from lowprec.rounding import Rounding
 
@@ -270,9 +270,10 @@ def evaluation(model: Accumulator, operands: tuple[Format, Format], item: int) -
         if item == 8 or not _within_single(fmt):
             return Definition(model, operands)
         minus = int(model.rounding is Rounding.TOWARD_NEGATIVE)
-        numbers = (model.block,) if isinstance(model, Pairwise) else ()
-        function = exact.pairwise if isinstance(model, Pairwise) else exact.exact
-        return Kernel(function, numbers, rule=_rule(fmt, model.rounding), minus_zero=minus)
+        rule = _rule(fmt, model.rounding)
+        if isinstance(model, Pairwise):
+            return Kernel(exact.pairwise, (model.block,), rule=rule, minus_zero=minus)
+        return Kernel(exact_fast.exact, (), exact.exact, rule=rule, minus_zero=minus)
     return _hardware(model, floats)
 
 
