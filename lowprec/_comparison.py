@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from lowprec._checks import Array
-from lowprec.formats import FloatFormat, stored_format
+from lowprec.codec import encode
+from lowprec.formats import FloatFormat, Format, stored_format
 from lowprec.study import tables
 
 
@@ -186,14 +187,23 @@ def _hex(x: Any) -> str:
     return f"0x{int.from_bytes(raw, 'little'):0{2 * len(raw)}X}"
 
 
-def _ordered(x: Array, shift: int) -> tuple[Array, Array]:
-    """Return the bits of an array, and integers that count the steps of its format."""
-    width = x.dtype.itemsize
+def _ordered(x: Array, fmt: Format | None) -> Array:
+    """Return integers that count the steps of a format, which holds the numbers."""
     if x.dtype.kind in "iu":
-        return x.astype(np.int64), x.astype(np.int64)
-    bits = np.ascontiguousarray(x).view(f"u{width}").astype(np.uint64)
-    magnitude = (bits & np.uint64(2 ** (8 * width - 1) - 1)).astype(np.int64) >> shift
-    return bits, np.where(bits >> np.uint64(8 * width - 1), -magnitude, magnitude)
+        return x.astype(np.int64)
+    if fmt is not None and fmt != stored_format(x.dtype):
+        codes = encode(np.where(_isnan(x), x.dtype.type(0), x), fmt)
+        width = fmt.bits
+    else:
+        codes = _bits(x)
+        width = 8 * x.dtype.itemsize
+    magnitude = (codes.astype(np.uint64) & np.uint64(2 ** (width - 1) - 1)).astype(np.int64)
+    return np.asarray(np.where(codes.astype(np.uint64) >> np.uint64(width - 1), -magnitude, magnitude))
+
+
+def _bits(x: Array) -> Array:
+    """Return an array's bits."""
+    return np.asarray(np.ascontiguousarray(x).view(f"u{x.dtype.itemsize}")).reshape(x.shape)
 
 
 def _isnan(x: Array) -> Array:
@@ -202,26 +212,26 @@ def _isnan(x: Array) -> Array:
 
 
 class Differences:
-    """Two arrays of results, compared element by element."""
+    """Two arrays of results, compared element by element; their formats are what ulp are counted in."""
 
-    def __init__(self, x: Array, y: Array, shift: int = 0) -> None:
+    def __init__(self, x: Array, y: Array, formats: tuple[Format | None, Format | None] = (None, None)) -> None:
         nan_x, nan_y = _isnan(x), _isnan(y)
-        self.one_nan = nan_x ^ nan_y
+        wide_x, wide_y = x.astype(np.float64), y.astype(np.float64)
         if x.dtype == y.dtype:
-            (bits_x, steps_x), (bits_y, steps_y) = _ordered(x, shift), _ordered(y, shift)
-            self.unequal = (bits_x != bits_y) & ~(nan_x & nan_y)
-            self.payloads = (bits_x != bits_y) & nan_x & nan_y
-            distance = np.maximum(steps_x, steps_y).astype(np.uint64) - np.minimum(steps_x, steps_y).astype(np.uint64)
+            different = _bits(x) != _bits(y)
         else:
-            wide_x, wide_y = x.astype(np.float64), y.astype(np.float64)
-            same = (wide_x == wide_y) & (np.signbit(wide_x) == np.signbit(wide_y))
-            self.unequal = ~same & ~(nan_x & nan_y)
-            self.payloads = np.zeros(x.shape, bool)
-            coarser = max((_unit(v) for v in (x, y)), key=lambda unit: unit[0])
-            larger = np.maximum(np.abs(wide_x), np.abs(wide_y))
+            different = (wide_x != wide_y) | (np.signbit(wide_x) != np.signbit(wide_y))
+        self.one_nan = nan_x ^ nan_y
+        self.unequal = different & ~(nan_x & nan_y)
+        self.payloads = different & nan_x & nan_y & (x.dtype == y.dtype)
+        if x.dtype == y.dtype and formats[0] == formats[1]:
+            steps = _ordered(x, formats[0]), _ordered(y, formats[0])
+            distance = np.maximum(*steps).astype(np.uint64) - np.minimum(*steps).astype(np.uint64)
+        else:
+            unit, emin = max(_unit(v, fmt) for v, fmt in zip((x, y), formats, strict=True))
             with np.errstate(all="ignore"):
-                e = np.maximum(np.frexp(larger)[1] - 1, coarser[1])
-                distance = np.abs(wide_x - wide_y) / np.ldexp(coarser[0], e)
+                e = np.maximum(np.frexp(np.maximum(np.abs(wide_x), np.abs(wide_y)))[1] - 1, emin)
+                distance = np.abs(wide_x - wide_y) / np.ldexp(unit, e)
         self.distance = np.where(nan_x | nan_y | ~self.unequal, distance.dtype.type(0), distance)
 
     def largest(self) -> tuple[float, tuple[int, ...] | None]:
@@ -234,7 +244,7 @@ class Differences:
         return self.distance[at].item(), tuple(map(int, at))
 
 
-def _unit(x: Array) -> tuple[float, int]:
-    """Return the unit in the last place at 1, and the smallest normal exponent, of an array's format."""
-    fmt = stored_format(x.dtype)
+def _unit(x: Array, fmt: Format | None) -> tuple[float, int]:
+    """Return the unit in the last place at 1, and the smallest normal exponent, of a format."""
+    fmt = fmt or stored_format(x.dtype)
     return (fmt.eps, fmt.emin) if isinstance(fmt, FloatFormat) else (1.0, 0)

@@ -31,6 +31,7 @@ class _Maker:
         self.rng = np.random.default_rng(seed)
         self.high = [math.frexp(min(fmt.max, 2.0**120))[1] - 2 for fmt in formats]
         self.low = [max(fmt.emin, -100) for fmt in formats]
+        self.deep = [max(fmt.emin - fmt.mantissa_bits, -100) for fmt in formats]
 
     def round(self, x: Array, which: int) -> Array:
         """Round to a format, no further than its largest numbers."""
@@ -42,17 +43,25 @@ class _Maker:
         """Return random numbers in [1, 2) with signs."""
         return np.asarray(self.rng.uniform(1, 2, shape) * self.rng.choice([-1.0, 1.0], shape))
 
-    def powers(self, e: Array) -> tuple[Array, Array]:
+    def powers(self, e: Array, *, subnormal: bool = False) -> tuple[Array, Array]:
         """Return factors of 2**e, as equal as the formats let them be."""
-        x = np.clip(e // 2, self.low[0], self.high[0])
-        y = np.clip(e - x, self.low[1], self.high[1])
-        x = np.clip(e - y, self.low[0], self.high[0])
+        low = self.deep if subnormal else self.low
+        x = np.clip(e // 2, low[0], self.high[0])
+        y = np.clip(e - x, low[1], self.high[1])
+        x = np.clip(e - y, low[0], self.high[0])
         return np.ldexp(1.0, x.astype(int)), np.ldexp(1.0, y.astype(int))
 
     def some(self, rows: int, used: int) -> Array:
         """Return a mask with a few places of every row set."""
         order = np.argsort(self.rng.random((rows, self.k)), axis=1)
         return order < self.rng.integers(1, used + 1, (rows, 1))
+
+    def ranks(self, rows: int) -> Array:
+        """Return a random order of the places of every row, one that starts with neighbours in a block."""
+        size = np.minimum(self.rng.choice([2, 4, 8, 16, self.k], (rows, 1)), self.k)
+        block = self.rng.integers(0, -(-self.k // size), (rows, 1))
+        outside = np.arange(self.k) // size != block
+        return np.argsort(np.argsort(self.rng.random((rows, self.k)) + outside, axis=1), axis=1)
 
     def sums(self, a: Array, b: Array) -> Array:
         """Return sums of products, near enough."""
@@ -95,10 +104,10 @@ class _Maker:
         room = np.maximum(top, 0) if sum(self.high) - sum(self.low) > 40 else top
         x, y = self.powers(np.minimum(room - depth, top))
         big = self.powers(np.broadcast_to(room, (n, self.k)))
-        first = np.argsort(np.argsort(self.rng.random((n, self.k)), axis=1), axis=1)
+        first = self.ranks(n)
         odd = 1 + (self.rng.random((n, self.k)) < 0.3) * 0.5
         sign = self.rng.choice([-1.0, 1.0], (n, self.k))
-        used = self.some(n, 6)
+        used = first < self.rng.integers(2, 8, (n, 1))
         a = np.where(first == 0, big[0], np.where(used, x * odd * sign, 0))
         b = np.where(first == 0, big[1], y)
         again = (first == 1) & (self.rng.random((n, 1)) < 0.6)
@@ -112,14 +121,14 @@ class _Maker:
         e = self.rng.integers(max(-8, sum(self.low)), min(sum(self.high), 6) + 1, n)
         c = np.ldexp(1 + self.rng.integers(0, 4, n) * 2.0**-bits, e + bits + 1)
         a, b = np.zeros((2, n, self.k))
-        places = np.argsort(self.rng.random((n, self.k)), axis=1)[:, :3]
+        places = np.argsort(self.ranks(n), axis=1)[:, :3]
         rows = np.arange(n)
-        depths = np.zeros(n, np.int64), self.rng.integers(1, 30, n), np.zeros(n, np.int64)
-        for i, (depth, chance) in enumerate(zip(depths, (1.0, 0.6, 0.3), strict=True)):
+        depths = np.zeros(n, np.int64), self.rng.integers(1, 16, n), np.zeros(n, np.int64)
+        for i, (depth, chance) in enumerate(zip(depths, (1.0, 0.7, 0.3), strict=True)):
             x, y = self.powers(e - depth)
             a[rows, places[:, i]] = x * (self.rng.random(n) < chance) * self.rng.choice([-1, 1], n)
             b[rows, places[:, i]] = y
-        return a, b, np.where(np.abs(c) < 6e4, c, np.where(self.rng.random(n) < 0.5, c, 1.0))
+        return a, b, np.where((np.abs(c) < 6e4) | (self.rng.random(n) < 0.8), c, 1.0)
 
     def subnormal(self, n: int) -> tuple[Array, Array, Array]:
         """Make subnormal operands, and results where the formats reach them."""
@@ -132,6 +141,14 @@ class _Maker:
         a = np.where(self.some(n, 8), a, 0) * self.rng.choice([-1, 1], (n, self.k))
         c = self.rng.choice([0.0, -0.0, 2.0**-127, -(2.0**-126), 2.0**-149, 2.0**-15, 2.0**-24], n)
         return a, b, c
+
+    def least(self, n: int) -> tuple[Array, Array, Array]:
+        """Make half of the smallest result and less, with no term that is large."""
+        first = self.ranks(n)
+        depth = np.where(first == 0, 0, self.rng.integers(0, 26, (n, self.k)))
+        x, y = self.powers((-149 if sum(self.deep) < -150 else -24) - 1 - depth, subnormal=True)
+        sign = self.rng.choice([-1.0, 1.0, 1.0, 1.0], (n, self.k))
+        return np.where(first < self.rng.integers(1, 4, (n, 1)), x * sign, 0), y, np.zeros(n)
 
     def special(self, n: int) -> tuple[Array, Array, Array]:
         """Put NaN, infinities and zeros with signs among ordinary numbers, where the formats have them."""
@@ -150,7 +167,7 @@ class _Maker:
         return a, b, np.where(self.rng.random(n) < 0.2, self.rng.choice([math.inf, -math.inf, math.nan], n), c)
 
 
-KINDS = ("normal", "cancel", "wide", "near", "cut", "ties", "subnormal", "special")
+KINDS = ("normal", "cancel", "wide", "near", "cut", "ties", "subnormal", "least", "special")
 
 
 def build(formats: tuple[FloatFormat, FloatFormat], k: int, rows: int, seed: int) -> Inputs:

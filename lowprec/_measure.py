@@ -92,14 +92,13 @@ def _tail(ask: Asker, bits: int, t: int, sign: float, *, by_c: bool, last: bool)
     quarter = math.ldexp(1.0, -bits)
     end = {ask.k - 1: (-sign * 2.0, 2.0)} if last else {}
     if by_c:
-        got = ask({0: (1.5 * sign, 1.5), **end}, sign * (1.75 + t * quarter))
+        got = ask({0 if last else ask.k - 1: (1.5 * sign, 1.5), **end}, sign * (1.75 + t * quarter))
     else:
-        terms = {1: ask.powers(2 - bits), 2: (1.5, 1.0), 3: (0.5, 0.5), 4: (1.5, 1.5)}
         x, y = ask.powers(-bits) if t % 4 < 2 else ask.powers(1 - bits)
-        terms[0] = (1.5 * x if t % 4 == 3 else x, y)
-        if t < 4:
-            del terms[1]
-        got = ask({at: (sign * x, y) for at, (x, y) in terms.items()} | end)
+        whole = ask.powers(2 - bits) if t > 3 else (0.0, 0.0)
+        terms = [(1.5 * x if t % 4 == 3 else x, y), whole, (1.5, 1.0), (0.5, 0.5), (1.5, 1.5)]
+        first = 0 if last else ask.k - len(terms)
+        got = ask({first + at: (sign * x, y) for at, (x, y) in enumerate(terms)} | end)
     return (got - (0 if last else sign * 4)) / (4 * quarter)
 
 
@@ -110,12 +109,14 @@ def rounding(ask: Asker, found: Found, *, last: bool = False) -> str | None:
         return None
     ways = ([True] if ask.has_c else []) + ([False] if ask.powers.holds(-bits, subnormal=True) else [])
     for by_c in ways:
-        left = dict(_MODES)
-        for t, sign in ((t, sign) for t in (1, 2, 3, 6, 7) for sign in (1.0, -1.0)):
-            got = _tail(ask, bits, t, sign, by_c=by_c, last=last)
-            left = {mode: f for mode, f in left.items() if f(sign * t / 4) == got}
+        asked = [(sign * t / 4, (t, sign)) for t in (1, 2, 3, 6, 7) for sign in (1.0, -1.0)]
+        got = [(x, _tail(ask, bits, *how, by_c=by_c, last=last)) for x, how in asked]
+        left = [mode for mode, f in _MODES.items() if all(f(x) == y for x, y in got)]
         if len(left) == 1:
-            return next(iter(left))
+            return left[0]
+        if not last and all(x == y for x, y in got):
+            found.kept_bits = None  # a carry brings more bits: the alignment has few, not the result
+            return None
     return None
 
 
@@ -208,14 +209,12 @@ def block_length(ask: Asker, found: Found) -> None:
 
 def products(ask: Asker, found: Found) -> None:
     """Find whether products enter the sum unrounded: (1 + u)**2 less 1 + 2u leaves u**2."""
-    bits = [fmt.mantissa_bits for fmt in ask.powers.formats]
-    x, y = (1 + math.ldexp(1.0, -n) for n in bits)
-    near = math.ldexp(1.0, -bits[0]) + math.ldexp(1.0, -bits[1]) + 1
-    exact = math.ldexp(1.0, -sum(bits))
-    if not ask.has_c or max(bits) > (found.sum_bits or 0) or min(bits) < 1 or exact < math.ldexp(1.0, found.least):
+    bits = min(found.sum_bits or 0, *(fmt.mantissa_bits for fmt in ask.powers.formats))
+    x, near, exact = 1 + math.ldexp(1.0, -bits), 1 + math.ldexp(1.0, 1 - bits), math.ldexp(1.0, -2 * bits)
+    if not ask.has_c or bits < 1 or exact < math.ldexp(1.0, found.least):
         return
-    got = ask({0: (x, y)}, -near)
-    found.products = "exact" if got == exact else "rounded" if got == 0 or math.isfinite(got) else None
+    got = ask({0: (x, x)}, -near)
+    found.products = "exact" if got == exact else "rounded" if math.isfinite(got) else None
 
 
 def specials(ask: Asker, found: Found) -> None:

@@ -14,6 +14,7 @@ from lowprec._ask import Asker, Powers, same_number
 from lowprec._checks import Array
 from lowprec._report import ProbeReport
 from lowprec.accumulators import Accumulator
+from lowprec.codec import round_to
 from lowprec.formats import FloatFormat
 from lowprec.matmul import vecdot
 
@@ -110,7 +111,7 @@ def probe(
     answers = [answer.value for answer in ask.memory.values()]
     missed = {
         model: _missed(model, vectors, answers, formats, out)
-        for model in dict.fromkeys([*(row.model for _, row in rows), *_rebuilt(found, int(k))])
+        for model in dict.fromkeys([*(row.model for _, row in rows), *_rebuilt(found)])
     }
     table = [
         {
@@ -175,6 +176,9 @@ def _instructions(formats: tuple[FloatFormat, FloatFormat]) -> list[tuple[Any, A
 def _sums(model: Accumulator, vectors: Vectors, formats: tuple[FloatFormat, FloatFormat], out: Any) -> Array:
     """Return a model's answers."""
     a, b, c = vectors
+    narrower = getattr(model, "c_format", None)
+    if narrower is not None:
+        c = round_to(c, narrower)
     with np.errstate(all="ignore"):
         return np.asarray(vecdot(a, b, formats, accumulator=model, c=c, out_dtype=out)).astype(np.float64)
 
@@ -206,7 +210,7 @@ def _all_asked(ask: Asker) -> Vectors:
     """Return every vector that was asked for."""
     keys = list(ask.memory)
     a, b = (np.array([np.frombuffer(key[i], ask.dtype) for key in keys]) for i in (0, 1))
-    return a, b, np.array([np.frombuffer(key[2], np.float64)[0] for key in keys])
+    return a, b, np.array([np.frombuffer(key[2], np.float64)[0] * ask.has_c for key in keys])
 
 
 def _missed(
@@ -221,22 +225,28 @@ def _missed(
     return sum(not same_number(x, y) for x, y in zip(given, answers, strict=True))
 
 
-def _rebuilt(found: Found, k: int) -> Iterator[Accumulator]:
+def _rebuilt(found: Found) -> Iterator[Accumulator]:
     """Yield models with the parameters that were measured; whether they fit is seen by running them."""
-    out, length, bits = found.output, found.length, found.fraction_bits
-    rounding = found.sum_rounding or found.rounding
-    if out is None or rounding is None:
+    out = found.output
+    if out is None:
         return
-    flush = "flush" if found.subnormals.get("results") == "flush" else "keep"
+    for rounding in [found.sum_rounding or found.rounding] if found.rounding else ["toward_zero", "nearest_even"]:
+        yield from _made(found, out, rounding)
+
+
+def _made(found: Found, out: FloatFormat, rounding: Any) -> Iterator[Accumulator]:
+    """Yield models with a rounding."""
+    length, bits = found.length, found.fraction_bits
+    flush = found.subnormals.get("results") or found.subnormals.get("c") or "keep"
     words = found.name.name if found.name else ""
     makers: list[Callable[[], Accumulator]] = [
-        lambda: accumulators.Exact(out, rounding),  # type: ignore[arg-type]
+        lambda: accumulators.Exact(out, rounding),
         lambda: accumulators.Sequential(out, rounding, found.products != "rounded", subnormals=flush),  # type: ignore[arg-type]
     ]
     if "pairwise" in words and length:
-        makers.append(lambda: accumulators.Pairwise(out, length, rounding))  # type: ignore[arg-type]
+        makers.append(lambda: accumulators.Pairwise(out, length, rounding))
     if "each summed from left to right" in words and length:
-        inner = accumulators.Sequential(out, rounding)  # type: ignore[arg-type]
+        inner = accumulators.Sequential(out, rounding)
         makers.append(lambda: accumulators.Chunked(inner, length, inner))
     if length and bits is not None:
         floor = found.exponent_floor
@@ -245,7 +255,7 @@ def _rebuilt(found: Found, k: int) -> Iterator[Accumulator]:
                 length,
                 bits,
                 out,
-                rounding,  # type: ignore[arg-type]
+                rounding,
                 kept_bits=found.kept_bits,
                 exponent_floor=floor,
                 c_format=None if found.c_emax == found.emax else "float16",  # type: ignore[arg-type]

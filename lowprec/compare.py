@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lowprec import _checks, _inputs, _shrink
+from lowprec import _checks, _inputs, _shrink, hardware
 from lowprec._checks import Array
 from lowprec._comparison import Comparison, Differences, Pair, SmallestInput
+from lowprec.accumulators import Accumulator
+from lowprec.accumulators import model as as_model
 from lowprec.codec import round_to
 from lowprec.formats import FloatFormat, Format, IntFormat, stored_format
 from lowprec.matmul import matmul, vecdot
@@ -158,10 +160,10 @@ def compare_accumulators(
     arrays = [np.asarray(result) for result in results]
     start_dtype = None if start is None else np.asarray(start).dtype
     task = _Task(dtype, formats, (x.dtype, y.dtype), start_dtype, how)
-    shift = 13 if out_dtype is not None and _checks.fmt_of(out_dtype, "out_dtype").name == "tf32" else 0
+    held = [_result_format(each, formats, start_dtype, out_dtype) for each in accumulators]
     pairs = []
     for i, j in itertools.combinations(range(len(arrays)), 2):
-        found = Differences(arrays[i], arrays[j], shift)
+        found = Differences(arrays[i], arrays[j], (held[i], held[j]))
         largest, where = found.largest()
         pairs.append(
             Pair(
@@ -200,6 +202,20 @@ def _formats(dtype: Any) -> tuple[Format, Format]:
         msg = f"`dtype` must be a format or a pair of them, got {len(both)}."
         raise ValueError(msg)
     return _checks.fmt_of(both[0], "dtype"), _checks.fmt_of(both[1], "dtype")
+
+
+def _result_format(
+    accumulator: Any, formats: tuple[Format | None, Format | None], c: np.dtype[Any] | None, out_dtype: Any
+) -> Format | None:
+    """Return the format that holds an accumulator's results; None for that of their array."""
+    if out_dtype is not None:
+        return _checks.fmt_of(out_dtype, "out_dtype")
+    meant = as_model(accumulator)
+    if isinstance(meant, Accumulator):
+        return meant.result_format
+    if formats[0] is None or formats[1] is None:
+        return None
+    return hardware.select(meant, (formats[0], formats[1]), c=None if c is None else stored_format(c)).out
 
 
 def _built(formats: tuple[Format, Format], k: Any, seed: Any) -> tuple[Array, Array, Array, str]:
