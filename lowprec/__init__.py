@@ -3,35 +3,35 @@
 import typing
 
 from lowprec._threads import get_num_threads, set_num_threads
-from lowprec.accumulators import (
-    BfDotFused,
-    BfDotRoundOdd,
-    Chunked,
-    EvenOddPair,
-    Exact,
-    FlushedPairwise,
-    FmaPairOddFirst,
-    Fp8ViaF16,
-    FusedExact,
-    FusedTruncated,
-    FusedTruncatedGroupScaled,
-    FusedTruncatedLateC,
-    FusedTruncatedScaled,
-    Integer,
-    Pairwise,
-    Sequential,
-)
 from lowprec.arrays import QuantizedArray
 from lowprec.codec import cast, decode, encode, pack, round_to, unpack
-from lowprec.conv import conv2d
 from lowprec.formats import FloatFormat, IntFormat, format, formats
-from lowprec.hardware import ApproximationWarning, Instruction, Preset, preset, presets
 from lowprec.matmul import linear, matmul, vecdot
 from lowprec.rounding import Overflow, Rounding, Subnormals
 
 if typing.TYPE_CHECKING:
     from lowprec._probe import probe
+    from lowprec.accumulators import (
+        BfDotFused,
+        BfDotRoundOdd,
+        Chunked,
+        EvenOddPair,
+        Exact,
+        FlushedPairwise,
+        FmaPairOddFirst,
+        Fp8ViaF16,
+        FusedExact,
+        FusedTruncated,
+        FusedTruncatedGroupScaled,
+        FusedTruncatedLateC,
+        FusedTruncatedScaled,
+        Integer,
+        Pairwise,
+        Sequential,
+    )
     from lowprec.compare import compare_accumulators
+    from lowprec.conv import conv2d
+    from lowprec.hardware import ApproximationWarning, Instruction, Preset, preset, presets
     from lowprec.study import study
 
 __version__ = "0.1.0"
@@ -85,7 +85,33 @@ __all__ = [
 ]
 
 
-_LATER = {"compare_accumulators": "lowprec.compare", "probe": "lowprec._probe"}
+# What many programs do not use is imported when it is first asked for.
+_MODELS = (
+    "BfDotFused",
+    "BfDotRoundOdd",
+    "Chunked",
+    "EvenOddPair",
+    "Exact",
+    "FlushedPairwise",
+    "FmaPairOddFirst",
+    "Fp8ViaF16",
+    "FusedExact",
+    "FusedTruncated",
+    "FusedTruncatedGroupScaled",
+    "FusedTruncatedLateC",
+    "FusedTruncatedScaled",
+    "Integer",
+    "Pairwise",
+    "Sequential",
+)
+_HARDWARE = ("ApproximationWarning", "Instruction", "Preset", "preset", "presets")
+_LATER = {
+    "compare_accumulators": "lowprec.compare",
+    "conv2d": "lowprec.conv",
+    "probe": "lowprec._probe",
+    **dict.fromkeys(_MODELS, "lowprec.accumulators"),
+    **dict.fromkeys(_HARDWARE, "lowprec.hardware"),
+}
 
 
 def __getattr__(name: str) -> object:

@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lowprec import _checks, _product, _sums
+from lowprec import _checks, _product
 from lowprec._checks import Array
-from lowprec._instructions import ApproximationWarning
 from lowprec._plan import Plan, Side, make_plan
 from lowprec.arrays import QuantizedArray
 from lowprec.codec import round_into, round_to
@@ -66,8 +65,8 @@ def _read(a: Any, b: Any, names: tuple[str, str] = ("a", "b")) -> tuple[Array, A
         scales.append(x.scale)
     if kinds[0] != kinds[1]:
         msg = (
-            f"`{names[0]}` and `{names[1]}` must have the same scale format and block size, got {kinds[0][0]} for every "
-            f"{kinds[0][1]} and {kinds[1][0]} for every {kinds[1][1]}."
+            f"`{names[0]}` and `{names[1]}` must have the same scale format and block size, got {kinds[0][0]} for "
+            f"every {kinds[0][1]} and {kinds[1][0]} for every {kinds[1][1]}."
         )
         raise ValueError(msg)
     if kinds[0][0].bits != 8:
@@ -104,6 +103,8 @@ class _Call:
             dtype = tuple(how[0]) if isinstance(how[0], list) else how[0]
             self.plan = make_plan.__wrapped__(dtype, *how[1:], *kinds)
         if self.plan.warning is not None:
+            from lowprec._instructions import ApproximationWarning
+
             warnings.warn(self.plan.warning, ApproximationWarning, stacklevel=3)
         self.seed = _checks.seed(rng, Rounding.STOCHASTIC if self.plan.stochastic else Rounding.NEAREST_EVEN)
 
@@ -210,6 +211,8 @@ def _multiply(x: Array, y: Array, out: Array, call: _Call, start: Array | None, 
     if call.plan.model is None:
         _product.multiply(x, y, out, call.plan, start)
         return
+    from lowprec import _sums
+
     scales = None
     if call.scales is not None:
         batch = out.shape[:-2]
@@ -269,10 +272,10 @@ def _add_bias(total: Array, bias: Array, plan: Plan) -> Array:
     """Add a bias to finished sums, rounded once to their format (integers: to its range)."""
     if plan.integer:
         low, high = int(plan.sum_format.min), int(plan.sum_format.max)
-        total = total + bias
+        total = np.asarray(total + bias)
         if plan.model.overflow == "saturate":  # type: ignore[union-attr]
-            return np.clip(total, low, high)
-        return (total - low) % (high - low + 1) + low
+            total = np.clip(total, low, high)
+        return np.asarray((total - low) % (high - low + 1) + low)
     fmt = plan.sum_format
     with np.errstate(over="ignore", invalid="ignore"):
         if fmt.name == str(plan.dtype):

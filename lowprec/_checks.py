@@ -139,7 +139,7 @@ def odd_sum(x: Array, y: Array) -> Array:
         rest = (x - (total - back)) + (y - back)
     even = (total.view(np.uint64) & np.uint64(1)) == 0
     moved = np.nextafter(total, np.where(rest > 0, np.inf, -np.inf))
-    return np.where((rest != 0) & even & np.isfinite(total), moved, total)
+    return np.asarray(np.where((rest != 0) & even & np.isfinite(total), moved, total))
 
 
 def plain_array(x: object, name: str) -> Array:

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import os
 import platform
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import llvmlite.binding as llvm
 import numba
 import numpy as np
 
-from lowprec import _checks, _jit, accumulators, hardware
+from lowprec import _checks, _jit
 from lowprec._checks import Array, Modes
-from lowprec._models import is_nvidia, is_stochastic, item_size
 from lowprec._rules import decode_width, fits, make_decoding, make_rule, rule_width
-from lowprec.accumulators import Accumulator, Chunked, Exact, Integer, Sequential
 from lowprec.formats import FloatFormat, Format, IntFormat, stored_format
 from lowprec.formats import format as resolve
 from lowprec.kernels import convert, pack, tile
 from lowprec.rounding import Rounding, Subnormals
+
+if TYPE_CHECKING:
+    from lowprec._models import Facts
+    from lowprec.accumulators import Accumulator
 
 LANES = ("16", "8", "4", "plain")
 _SINGLE = np.dtype(np.float32)
@@ -50,17 +52,22 @@ class Plan:
     modes: Modes
     mixed: bool  # float64 operands summed in binary32
     model: Accumulator | None = None  # None for the native sums, fused multiply-adds in float32 and float64
-    warning: str | None = None  # to be given with every product
+    facts: Facts | None = None  # of the model
+
+    @property
+    def warning(self) -> str | None:
+        """A warning to be given with every product."""
+        return None if self.facts is None else self.facts.warning
 
     @property
     def integer(self) -> bool:
         """Whether integers are multiplied."""
-        return isinstance(self.model, Integer)
+        return self.facts is not None and self.facts.integer
 
-    @cached_property
+    @property
     def item(self) -> int:
-        """Bytes of the numbers that the kernels of a model take."""
-        return item_size(self.model, (self.a.fmt, self.b.fmt))  # type: ignore[arg-type]
+        """Bytes of the numbers that the kernels take."""
+        return self.dtype.itemsize if self.facts is None else self.facts.item
 
     @cached_property
     def sum_format(self) -> Format:
@@ -68,21 +75,23 @@ class Plan:
         found = None if self.model is None else self.model.result_format
         return resolve(self.dtype) if found is None else found
 
-    @cached_property
+    @property
     def raw(self) -> bool:
         """Whether NaN keep their payload on the way."""
-        return isinstance(self.model, (accumulators.FmaPairOddFirst, accumulators.EvenOddPair))
+        return self.facts is not None and self.facts.nan_bits is None
 
     @cached_property
     def nan_code(self) -> int | None:
         """The code of a NaN in the result's format where it is not the canonical one."""
-        own = self.out_fmt is not None and self.model is not None and self.out_fmt == self.model.result_format
-        return (1 << self.out_fmt.magnitude_bits) - 1 if own and is_nvidia(self.model) else None  # type: ignore[union-attr,arg-type]
+        if self.out_fmt is None or self.model is None or self.facts is None or not self.facts.all_ones_nan:
+            return None
+        return (1 << self.out_fmt.magnitude_bits) - 1 if self.out_fmt == self.model.result_format else None
 
-    @cached_property
+    @property
     def stochastic(self) -> bool:
         """Whether the sum, or the rounding of its operands and result, draws random words."""
-        return self.modes.rounding is Rounding.STOCHASTIC or is_stochastic(self.model)
+        drawn = self.facts is not None and self.facts.stochastic
+        return drawn or self.modes.rounding is Rounding.STOCHASTIC
 
     @cached_property
     def ready(self) -> bool:
@@ -138,82 +147,13 @@ def kernels(kind_a: str, kind_b: str, item: int) -> Kernels:
     )
 
 
-def _native(model: Accumulator) -> np.dtype[Any] | None:
-    """Return the dtype of a sum that is the CPU's own, a chain of fused multiply-adds, or None."""
-    for name in ("float32", "float64"):
-        if model == Sequential(name):  # type: ignore[arg-type]
-            return np.dtype(name)
-    return None
-
-
-def _chosen(
-    value: Any, formats: list[Format], c: Format | None, out: Format | None, scales: Any
-) -> tuple[Accumulator | None, str | None]:
-    """Return the model of the sum, None for the default one, and a warning where it is an approximation."""
-    pair = (formats[0], formats[1])
-    if value is None:
-        integers = all(isinstance(fmt, IntFormat) for fmt in formats)
-        return (Integer() if integers else None), None
-    model = accumulators.model(value)
-    approximate = False
-    if isinstance(model, str):
-        row = hardware.select(model, pair, c=c, out=out, scales=scales)
-        model, approximate = row.model, row.approximate
-    elif isinstance(model, Chunked) and isinstance(model.inner, str):
-        row = hardware.select(model.inner, pair, scales=scales)
-        model, approximate = replace(model, inner=row.model), row.approximate
-    if isinstance(model, Exact) and model.format is None:
-        fits_exact = isinstance(out, FloatFormat) and out.precision <= 24 and fits(out, _SINGLE) and out.has_nan
-        model = replace(model, format=out if fits_exact else "float32")  # type: ignore[arg-type]
-    warning = None
-    if approximate:
-        warning = (
-            f"accumulator={value!r} is an approximation: the hardware's own order, alignment and rounding of sums are "
-            "not public; the products are exact, the sums are float32."
-        )
-    return model, warning
-
-
-_SCALED = (accumulators.FusedTruncatedScaled, accumulators.FusedTruncatedGroupScaled)
-
-
-def _check_model(model: Accumulator, formats: list[Format], scales: Any) -> None:
-    """See that a model takes operands of these formats."""
-    inner = model.inner if isinstance(model, Chunked) else model
-    integers = all(isinstance(fmt, IntFormat) for fmt in formats)
-    if integers != isinstance(inner, Integer):
-        kind = "integer operands" if isinstance(inner, Integer) else "float operands"
-        msg = (
-            f"`accumulator` must suit the operands: {inner!r} takes {kind}, got {formats[0]} and {formats[1]}; "
-            f"choose {'a float format or model' if isinstance(inner, Integer) else repr('int32')}, or another dtype."
-        )
-        raise ValueError(msg)
-    if isinstance(inner, _SCALED):
-        length = inner.length if isinstance(inner, accumulators.FusedTruncatedScaled) else inner.scale_block
-        if scales is None:
-            msg = (
-                f"`a` and `b` must have block scales for {inner!r}, got none; pass lp.QuantizedArray operands with one "
-                f"scale for every {length} elements along K."
-            )
-            raise ValueError(msg)
-        wanted = getattr(inner, "scale_format", resolve("e8m0fnu"))
-        if scales != (wanted, length):
-            msg = (
-                f"`a` and `b` must have {wanted} scales for every {length} elements for {inner!r}, "
-                f"got {scales[0]} for every {scales[1]}."
-            )
-            raise ValueError(msg)
-    elif scales is not None:
-        msg = (
-            f"`accumulator` must be a block-scaled instruction for operands with block scales, got {inner!r}; choose "
-            "'nvidia-blackwell', or multiply what `.dequantize()` gives."
-        )
-        raise ValueError(msg)
-    if isinstance(inner, accumulators.Hardware):
-        for fmt in formats:
-            if isinstance(fmt, FloatFormat) and not fits(fmt, _SINGLE):
-                msg = f"`dtype` must be formats within float32 for {inner!r}, got {fmt}."
-                raise ValueError(msg)
+def _plain(value: Any) -> np.dtype[Any] | None:
+    """Return the dtype of a sum that is the CPU's own, where an argument names it by its format, or None."""
+    try:
+        fmt = resolve(value)
+    except (TypeError, ValueError):
+        return None
+    return np.dtype(fmt.name) if fmt.name in ("float32", "float64") else None
 
 
 def _own_format(dtype: np.dtype[Any], name: str) -> Format:
@@ -235,6 +175,11 @@ def _own_format(dtype: np.dtype[Any], name: str) -> Format:
 def _is_integer(dtype: np.dtype[Any]) -> bool:
     """Say whether an array of a dtype holds integers."""
     return dtype.kind in "iub" or isinstance(stored_format(dtype.newbyteorder("=")), IntFormat)
+
+
+def formats_are_floats(formats: list[Format]) -> bool:
+    """Say whether both formats are floats."""
+    return all(isinstance(fmt, FloatFormat) for fmt in formats)
 
 
 def _formats(dtype: Any, dtype_a: np.dtype[Any], dtype_b: np.dtype[Any]) -> list[Format]:
@@ -324,28 +269,31 @@ def make_plan(
         if modes.overflow is not None and isinstance(fmt, FloatFormat):
             _checks.policy(fmt, modes.overflow)
     out = None if out_dtype is None else _checks.fmt_of(out_dtype, "out_dtype")
-    c_format = None if c is None else stored_format(c.newbyteorder("="))
-    model, warning = _chosen(accumulator, formats, c_format, out, scales)
     wide = not all(fits(fmt, _SINGLE) for fmt in formats)
     total = np.dtype(np.float64 if wide else np.float32)
-    if model is not None:
-        _check_model(model, formats, scales)
-        native = _native(model)
-        if native is not None:
-            total, model = native, None
-        elif isinstance(model, Integer):
-            total = np.dtype(np.int64)
-        else:
-            total = np.dtype(f"f{item_size(model, (formats[0], formats[1]))}")
-    elif scales is not None:
-        _check_model(Sequential(), formats, scales)
-    result = np.dtype(np.int32 if model.is_signed else np.uint32) if isinstance(model, Integer) else total
-    if model is not None and not isinstance(model, Integer):
+    model: Accumulator | None = None
+    facts: Facts | None = None
+    plain = total if accumulator is None and formats_are_floats(formats) else _plain(accumulator)
+    if plain is not None and scales is None and formats_are_floats(formats):
+        total = plain
+    else:
+        # Imported when needed: most programs never do.
+        from lowprec._choice import choose
+
+        c_format = None if c is None else stored_format(c.newbyteorder("="))
+        model, native, facts = choose(accumulator, formats, c_format, out, scales)
+        total = native if native is not None else np.dtype(np.int64 if facts.integer else f"f{facts.item}")
+        facts = None if native is not None and facts.warning is None else facts
+    result = total
+    if model is not None and facts is not None:
         held = model.result_format
-        result = np.dtype(np.float32 if held is None or fits(held, _SINGLE) else np.float64)
+        if isinstance(held, IntFormat):
+            result = np.dtype(np.int32 if held.is_signed else np.uint32)
+        else:
+            result = np.dtype(np.float32 if held is None or fits(held, _SINGLE) else np.float64)
     out_fmt = None
     if out is not None:
-        if isinstance(model, Integer):
+        if facts is not None and facts.integer:
             msg = f"`out_dtype` must be None for an integer sum, got `{out}`; convert the result."
             raise ValueError(msg)
         fmt = _checks.refuse_integer(out, "out_dtype")
@@ -358,4 +306,4 @@ def make_plan(
             _checks.policy(out_fmt, modes.overflow)
     sides = [_side(fmt, kind, modes, total.itemsize) for fmt, kind in zip(formats, (dtype_a, dtype_b), strict=True)]
     mixed = model is None and wide and total.itemsize == 4
-    return Plan(sides[0], sides[1], total, out_fmt, result, modes, mixed, model, warning)
+    return Plan(sides[0], sides[1], total, out_fmt, result, modes, mixed, model, facts)

@@ -10,7 +10,8 @@ import numpy as np
 
 from lowprec import _threads
 from lowprec._checks import Array
-from lowprec._models import Kernel, Place, Scales, evaluation, nan_bits, wide_integers
+from lowprec._evaluation import Kernel, Place, Scales, evaluation
+from lowprec._models import nan_bits, wide_integers
 from lowprec._plan import Plan, Side
 from lowprec.codec import round_to
 from lowprec.formats import FloatFormat, stored_format
@@ -88,7 +89,7 @@ def finish(out: Array, plan: Plan) -> None:
     found = np.isnan(out)
     if found.any():
         bits = nan_bits(plan.model)  # type: ignore[arg-type]
-        out[found] = np.float64(np.nan) if out.itemsize == 8 else np.uint32(bits).view(np.float32)
+        out[found] = np.float64(np.nan) if out.itemsize == 8 else np.uint32(bits or 0).view(np.float32)
 
 
 def _one(a: Array, b: Array, out: Array, plan: Plan, place: Place, scales: tuple[Array, Array] | None) -> None:
@@ -118,8 +119,8 @@ def _pieces(m: int, n: int, k: int) -> Iterator[tuple[slice, slice]]:
 
 def _share(a: Array, b: Array, c: Array, plan: Plan, place: Place, scales: Scales | None) -> None:
     """Run the pieces of a block on the threads."""
-    run = evaluation(plan.model, (plan.a.fmt, plan.b.fmt), plan.item)  # type: ignore[arg-type]
-    pieces = list(_pieces(*c.shape, a.shape[1]))
+    run = evaluation(plan.model, (plan.a.fmt, plan.b.fmt), plan.item)
+    pieces = list(_pieces(c.shape[0], c.shape[1], a.shape[1]))
     claimed = _threads.Pieces(len(pieces))
     target = c
     wanted = np.int64 if plan.integer else a.dtype
@@ -149,7 +150,7 @@ def sum_rows(a: Array, b: Array, shape: tuple[int, ...], plan: Plan, start: Arra
     k = a.shape[-1]
     flat = total.reshape(-1, 1)
     if k and flat.size:
-        run = evaluation(plan.model, (plan.a.fmt, plan.b.fmt), plan.item)  # type: ignore[arg-type]
+        run = evaluation(plan.model, (plan.a.fmt, plan.b.fmt), plan.item)
         sides = [np.broadcast_to(x, (*shape, k)) for x in (a, b)]
         step = max(1, _ROOM // k)
         for first in range(0, flat.shape[0], step):

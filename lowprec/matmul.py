@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lowprec import _product, _sums
+from lowprec import _product
 from lowprec._call import _as_array, _bias, _Call, _finish, _multiply, _read, _start, _target
 from lowprec._checks import Array
 from lowprec.arrays import QuantizedArray
@@ -224,6 +224,8 @@ def vecdot(
     if call.plan.model is None:
         total = _product.sum_rows(call.a, call.b, shape, call.plan, start)
     else:
+        from lowprec import _sums
+
         total = _sums.sum_rows(call.a, call.b, shape, call.plan, start, call.seed)
     result = np.empty(shape, call.plan.out_dtype) if target is None else target
     _finish(total, call, result)

@@ -61,7 +61,7 @@ def is_special(x):
 
 @inline
 def specials(a, b, step, first, count, c, limit):
-    """Return the sum of the infinite and NaN terms alone, 0 if there are none; ``limit``: the least infinite product."""
+    """Return the sum of the infinite and NaN terms alone, else 0; ``limit`` is the least infinite product."""
     total = np.float64(c) if is_special(c) else 0.0
     for k in range(first, first + count):
         product = np.float64(a[k]) * np.float64(b[k * step])

@@ -130,7 +130,7 @@ def add_rounded(job):
         for n in range(j.columns):
             p, r = np.float64(t[n]), np.float64(c[n])
             if j.random_bits:
-                index = np.uint64(j.index + i * j.index_step + n)
+                index = np.uint64(j.element + i * j.element_step + n)
                 words = philox_block(np.uint64(j.seed), index, np.uint64(j.stream), np.uint64(j.first_k // 4))
                 turn = j.first_k % 4
                 word = words[0] if turn == 0 else words[1] if turn == 1 else words[2] if turn == 2 else words[3]

@@ -75,7 +75,8 @@ def _add_late(total, ed, c, fraction, final, drop_c):
     addend = np.float64(bits_float(pick(equal(dropped, zero), u, zero)))
     own = larger(ed, constant(u, 4056))  # 4096 - 40: without products the sum is 0, whatever it is multiplied by
     t = floor(total * _two_to(own, e, final + 1 - fraction))
-    t += floor(addend * _two_to(np.uint32(4096), e, fraction)) * bits_float(np.uint64((final + 1 - fraction + 1023) << 52))
+    units = bits_float(np.uint64((final + 1 - fraction + 1023) << 52))
+    t += floor(addend * _two_to(np.uint32(4096), e, fraction)) * units
     field = np.int64(shr(float_bits(t), constant(float_bits(t), 52))) & 0x7FF
     exponent = np.int64(e) - 4096
     top = max(field - 1023 + exponent - final - 1, -126)

@@ -57,8 +57,8 @@ class Strip(NamedTuple):
     columns: int
     k: int
     first_k: int  # the number of the first k, for random words
-    index: int  # the element index of c[0, 0] in the result, for random words
-    index_step: int
+    element: int  # the element index of c[0, 0] in the result, for random words
+    element_step: int
     seed: int
     rule: int  # address of the `Rule` of each step
     product: int  # address of the `Rule` of products, 0 if they enter exact; or of the kernel of the general way
@@ -138,7 +138,7 @@ def signed_zero(bits, p, r, minus_zero):
 
 @inline
 def odd_fma(a, b, r):
-    """Return the bits of a * b + r rounded to odd in binary64, for any float64 a and b and for r within float32's range.
+    """Return the bits of a * b + r rounded to odd in binary64, for any float64 a, b and an r within float32's range.
 
     The exact product is the sum of two float64 numbers, high + low; the sum of three is rounded to odd. A product too
     small to reach a last place of r's format is replaced by a small one of its sign, so that nothing underflows.
@@ -170,7 +170,7 @@ def odd_fma(a, b, r):
 def _draw(j, words, i, left, width, step, stream):
     """Fill in the random words of the four steps that one belongs to."""
     for n in range(width):
-        index = np.uint64(j.index + i * j.index_step + left + n)
+        index = np.uint64(j.element + i * j.element_step + left + n)
         w0, w1, w2, w3 = philox_block(np.uint64(j.seed), index, np.uint64(stream), np.uint64(step // 4))
         words[0, n], words[1, n], words[2, n], words[3, n] = w0, w1, w2, w3
 

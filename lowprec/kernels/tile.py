@@ -34,8 +34,11 @@ class Shape(NamedTuple):
         return self.vectors * self.lanes
 
 
-class _Emitter:
+class Emitter:
     """Writes the LLVM of one micro-kernel."""
+
+    unit = 1  # how many k a turn of the loop takes
+    lines = 1  # and how many lines of the panels
 
     def __init__(self, builder, shape, real, emulated):
         self.builder, self.shape, self.emulated = builder, shape, emulated
@@ -99,6 +102,21 @@ class _Emitter:
         """Load a vector."""
         return self.builder.load(self.pointer(address, self.vector), align=self.size)
 
+    def turn(self, pa, pb, sums, left):  # noqa: ARG002
+        """Emit one turn of the loop, with ``left`` of k still to do; return the new sums."""
+        return self.line(pa, pb, sums, self.fma)
+
+    def line(self, pa, pb, sums, step):
+        """Emit a step for each accumulator with a line of either panel; return the new sums."""
+        builder, vectors = self.builder, len(sums) // self.shape.rows
+        row_b = [self.load(self.bump(pb, v * self.shape.lanes * self.size)) for v in range(vectors)]
+        results = []
+        for i in range(self.shape.rows):
+            scalar = builder.load(self.pointer(self.bump(pa, i * self.size), self.real), align=self.size)
+            spread = self.splat(scalar)
+            results += [step(spread, row_b[v], sums[i * vectors + v]) for v in range(vectors)]
+        return results
+
     def loop(self, vectors, args):
         """Emit the whole product for a tile ``vectors`` wide."""
         a, b, c, row_bytes, count, flags = args
@@ -132,20 +150,15 @@ class _Emitter:
         builder.position_at_end(body)
         k, pa, pb = (builder.phi(_I64) for _ in range(3))
         sums = [builder.phi(self.vector) for _ in places]
-        row_b = [self.load(self.bump(pb, v * self.shape.lanes * self.size)) for v in range(vectors)]
-        results = []
-        for i in range(rows):
-            scalar = builder.load(self.pointer(self.bump(pa, i * self.size), self.real), align=self.size)
-            spread = self.splat(scalar)
-            results += [self.fma(spread, row_b[v], sums[i * vectors + v]) for v in range(vectors)]
-        steps = ((k, _I64(0), 1), (pa, a, rows * self.size), (pb, b, vectors * self.shape.lanes * self.size))
-        for counter, begin, amount in steps:
+        results = self.turn(pa, pb, sums, builder.sub(count, k))
+        line_a, line_b = rows * self.size, vectors * self.shape.lanes * self.size
+        for counter, begin, amount in ((k, _I64(0), self.unit), (pa, a, self.lines * line_a), (pb, b, self.lines * line_b)):
             counter.add_incoming(begin, ready)
             counter.add_incoming(self.bump(counter, amount), body)
         for value, begin, result in zip(sums, first, results, strict=True):
             value.add_incoming(begin, ready)
             value.add_incoming(result, body)
-        builder.cbranch(builder.icmp_signed("<", self.bump(k, 1), count), body, done)
+        builder.cbranch(builder.icmp_signed("<", self.bump(k, self.unit), count), body, done)
 
         builder.position_at_end(done)
         final = [self.phi(((f, ready), (r, body))) for f, r in zip(first, results, strict=True)]
@@ -173,24 +186,29 @@ class _Emitter:
         return node
 
 
-def _tile(shape, real, emulated=False):
-    """Make the intrinsic of one micro-kernel."""
+def tile_of(emitter):
+    """Make the intrinsic of the micro-kernel that an emitter, made for a builder, writes."""
     int64 = types.int64
 
     @intrinsic
     def tile(typingctx, a, b, c, row_bytes, count, vectors, flags):  # noqa: ARG001
         def codegen(context, builder, signature, args):  # noqa: ARG001
             set.add(builder.function.attributes, '"prefer-vector-width"="512"')
-            emitter = _Emitter(builder, shape, real, emulated)
+            writer = emitter(builder)
             a, b, c, row_bytes, count, vectors, flags = args
-            for number in range(1, shape.vectors + 1):
+            for number in range(1, writer.shape.vectors + 1):
                 with builder.if_then(builder.icmp_unsigned("==", vectors, _I64(number))):
-                    emitter.loop(number, (a, b, c, row_bytes, count, flags))
+                    writer.loop(number, (a, b, c, row_bytes, count, flags))
             return context.get_dummy_value()
 
         return types.void(int64, int64, int64, int64, int64, int64, int64), codegen
 
     return tile
+
+
+def _tile(shape, real, emulated=False):
+    """Make the intrinsic of fused multiply-adds for k ascending."""
+    return tile_of(lambda builder: Emitter(builder, shape, real, emulated))
 
 
 SHAPES = {

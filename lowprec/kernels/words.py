@@ -171,32 +171,50 @@ def _is_x86() -> bool:
     return platform.machine().lower() in {"x86_64", "amd64", "i686", "i386"}
 
 
-@intrinsic
-def standard_float_mode(typingctx):  # noqa: ARG001
+def _float_mode(value, doc):
+    """Make an intrinsic that sets x86's floating-point mode and returns the one found."""
+
+    @intrinsic
+    def mode(typingctx):  # noqa: ARG001
+        def codegen(context, builder, signature, args):  # noqa: ARG001
+            int32 = ir.IntType(32)
+            if not _is_x86():
+                return ir.Constant(int32, 0)
+            pointer = ir.IntType(8).as_pointer()
+            slot = cgutils.alloca_once(builder, int32)
+            for name, wanted in (("stmxcsr", None), ("ldmxcsr", value)):
+                function = cgutils.get_or_insert_function(
+                    builder.module, ir.FunctionType(ir.VoidType(), [pointer]), f"llvm.x86.sse.{name}"
+                )
+                if wanted is None:
+                    builder.call(function, [builder.bitcast(slot, pointer)])
+                    found = builder.load(slot)
+                else:
+                    builder.store(ir.Constant(int32, wanted), slot)
+                    builder.call(function, [builder.bitcast(slot, pointer)])
+            return found
+
+        return types.uint32(), codegen
+
+    mode.__doc__ = doc
+    return mode
+
+
+standard_float_mode = _float_mode(
+    0x1F80,
     """Set the CPU to IEEE arithmetic (nearest even, subnormals kept) and return the mode found; x86 only.
 
     Other libraries change it for the whole thread, so that subnormals vanish without a word.
-    """
+    """,
+)
+flushing_float_mode = _float_mode(
+    0x9FC0,
+    """Set the CPU to nearest even with subnormals taken for zero, in and out, and return the mode found; x86 only.
 
-    def codegen(context, builder, signature, args):  # noqa: ARG001
-        int32 = ir.IntType(32)
-        if not _is_x86():
-            return ir.Constant(int32, 0)
-        pointer = ir.IntType(8).as_pointer()
-        slot = cgutils.alloca_once(builder, int32)
-        for name, value in (("stmxcsr", None), ("ldmxcsr", 0x1F80)):
-            function = cgutils.get_or_insert_function(
-                builder.module, ir.FunctionType(ir.VoidType(), [pointer]), f"llvm.x86.sse.{name}"
-            )
-            if value is None:
-                builder.call(function, [builder.bitcast(slot, pointer)])
-                found = builder.load(slot)
-            else:
-                builder.store(ir.Constant(int32, value), slot)
-                builder.call(function, [builder.bitcast(slot, pointer)])
-        return found
-
-    return types.uint32(), codegen
+    LLVM does not know: what is to be done in this mode must be inline assembly with side effects, which stays between
+    this and `restore_float_mode`.
+    """,
+)
 
 
 @intrinsic
