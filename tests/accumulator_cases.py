@@ -42,10 +42,11 @@ def piece(kind: str, fmt: Any, shape: tuple[int, int], depth: int, rng: np.rando
         return nearest(rng.standard_normal(shape), fmt)
     if kind == "wide":
         return nearest(signs * odd * 2.0 ** rng.integers(low, high, shape, endpoint=True), fmt)
-    if kind == "ties":  # products lie 0, and about `depth`, bits below 1
-        half = depth // 2
+    if kind == "ties":  # products lie 0, or about `depth`, bits below 1, or 2**-2m of their own below that
+        half, ulp = depth // 2, 2.0**-fmt.mantissa_bits
         steps = -np.clip([0, 0, 1, half, half + 1, depth - half, depth - half + 1, depth], 0, -low)
-        return nearest(signs * rng.choice([1.0, 1.0, 1.0, 1.5, 1.25], shape) * 2.0 ** rng.choice(steps, shape), fmt)
+        some = rng.choice([1.0, 1.0, 1.0, 1.5, 1.25, 1 + ulp, 1 - ulp], shape)
+        return nearest(signs * some * 2.0 ** rng.choice(steps, shape), fmt)
     if kind == "tiny":
         return nearest(signs * odd * 2.0 ** rng.integers(low, fmt.emin + 2, shape, endpoint=True), fmt)
     if kind == "huge":
