@@ -243,7 +243,9 @@ def evaluation(model: Accumulator, operands: tuple[Format, Format], item: int) -
         minus = int(model.rounding is Rounding.TOWARD_NEGATIVE)
         rule = _rule(fmt, model.rounding)
         if isinstance(model, Pairwise):
-            return Kernel(exact.pairwise, (model.block,), rule=rule, minus_zero=minus)
+            plain = model.rounding is Rounding.NEAREST_EVEN and fmt.name == "float32"
+            function = exact.pairwise_single if plain else exact.pairwise
+            return Kernel(function, (model.block,), rule=rule, minus_zero=minus)
         return Kernel(exact_fast.exact, (), exact.exact, rule=rule, minus_zero=minus)
     return _hardware(model, floats)
 
@@ -271,9 +273,12 @@ def _sequential(model: Sequential, operands: tuple[FloatFormat, FloatFormat], it
         return Kernel(exact.add_rounded, **facts)
     if product is not None:
         facts["product"] = _rule(product, model.rounding, model.overflow, model.subnormals)
+    short_operands = sum(each.precision for each in operands) <= 24
+    usual = model.overflow is None and str(model.subnormals) == "keep" and product is None
+    if fmt.name == "float32" and usual and short_operands and model.rounding in _SINGLE_MODES:
+        return Kernel(strip_fast.single, _SINGLE_MODES[model.rounding], strip.sequential_single, **facts)
     steps = [_step(each, model) for each in (fmt, product) if each is not None]
-    short = sum(each.precision for each in operands) <= 24 and None not in steps
-    if item == 4 and short:
+    if item == 4 and short_operands and None not in steps:
         numbers = tuple(number for step in steps if step is not None for number in step)
         rule = facts.pop("product", None)
         # Where 24 bits are twice the precision and two more, a sum to nearest is not rounded twice (Figueroa, 1995).
@@ -284,6 +289,13 @@ def _sequential(model: Sequential, operands: tuple[FloatFormat, FloatFormat], it
     return Kernel(strip.sequential_single if item == 4 else strip.sequential_double, **facts)
 
 
+# For float32 sums: whether positive, and negative, inexact sums go up in magnitude, and whether their last bit is set.
+_SINGLE_MODES = {
+    Rounding.TOWARD_ZERO: (0, 0, 0),
+    Rounding.TOWARD_POSITIVE: (1, 0, 0),
+    Rounding.TOWARD_NEGATIVE: (0, 1, 0),
+    Rounding.TO_ODD: (0, 0, 1),
+}
 _MODES = {
     Rounding.NEAREST_EVEN: strip_fast.NEAREST,
     Rounding.NEAREST_AWAY: strip_fast.AWAY,

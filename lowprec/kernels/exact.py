@@ -9,7 +9,7 @@ from lowprec.kernels.aligned import numbers
 from lowprec.kernels.fixed import LIMBS, add_number, clear, odd_total
 from lowprec.kernels.rounding import philox_block, round_word, round_word_stochastic
 from lowprec.kernels.strip import COLUMNS, odd_sum, parameters, read_rule, signed_zero, strip
-from lowprec.kernels.words import bits_float, float_bits, full_width, restore_float_mode, standard_float_mode
+from lowprec.kernels.words import bits_float, float_bits, fma, full_width, restore_float_mode, standard_float_mode
 
 
 @inline
@@ -113,6 +113,50 @@ def pairwise(job):
                 r = np.float64(c[n])
                 total = signed_zero(odd_sum(r, leaf[n]), r, leaf[n], minus_zero)
                 c[n] = np.float32(bits_float(round_word(total, f)))
+    restore_float_mode(found)
+
+
+def pairwise_single(job):
+    """Do what `pairwise` does, in float32 to nearest even, which the CPU adds in itself."""
+    full_width()
+    found = standard_float_mode()
+    j = strip(job)
+    block = parameters(job)[0]
+    waiting = np.empty((LEVELS, COLUMNS), np.float32)
+    leaf = np.empty(COLUMNS, np.float32)
+    for left in range(0, j.columns, COLUMNS):
+        width = min(COLUMNS, j.columns - left)
+        for i in range(j.rows):
+            c = numbers(j.c + (i * j.c_step + left) * 4, width)
+            a = numbers(j.a + i * j.a_step * 4, j.k)
+            count = 0
+            for first in range(0, j.k, block):
+                for n in range(width):
+                    leaf[n] = 0.0
+                for k in range(first, min(first + block, j.k)):
+                    b = numbers(j.b + (k * j.b_step + left) * 4, width)
+                    x = a[k]
+                    for n in range(width):
+                        leaf[n] = fma(x, b[n], leaf[n])
+                level, rest = 0, count
+                while rest & 1:
+                    for n in range(width):
+                        leaf[n] = waiting[level, n] + leaf[n]
+                    level, rest = level + 1, rest >> 1
+                for n in range(width):
+                    waiting[level, n] = leaf[n]
+                count += 1
+            level = 0
+            while not (count >> level) & 1:
+                level += 1
+            for n in range(width):
+                leaf[n] = waiting[level, n]
+            for above in range(level + 1, LEVELS):
+                if (count >> above) & 1:
+                    for n in range(width):
+                        leaf[n] = waiting[above, n] + leaf[n]
+            for n in range(width):
+                c[n] = c[n] + leaf[n]
     restore_float_mode(found)
 
 

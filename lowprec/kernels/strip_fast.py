@@ -318,3 +318,53 @@ def sequential(job):
                 else:
                     run_part(j, part, j.product, i, left, width, first, last - first)
     restore_float_mode(found)
+
+
+@inline
+def _add_single(x, b, c, width, up, down, odd, minus_zero):
+    """Add products to float32 sums, cut toward zero and then as the mode says, or with the last bit set."""
+    for n in range(width):
+        p, r = x * b[n], c[n]
+        s = p + r
+        back = s - p
+        error = (p - (s - back)) + (r - back)
+        u = float_bits(s)
+        one, zero = constant(u, 1), constant(u, 0)
+        inexact = pick(equal(both(float_bits(error), constant(u, 0x7FFFFFFF)), zero), zero, one)
+        cut = sub(u, both(shr(differ(u, float_bits(error)), constant(u, 31)), inexact))
+        away = both(inexact, pick(less(u, constant(u, 0x80000000)), up, down))
+        total = either(add(cut, away), both(inexact, odd))
+        c[n] = bits_float(_signed_zero(total, p, r, minus_zero))
+
+
+def single(job):
+    """Continue float32 sums, each step rounded in a directed mode or to odd: the first three parameters say how."""
+    full_width()
+    found = standard_float_mode()
+    j, p = strip(job), parameters(job)
+    up, down, odd = np.uint32(p[0]), np.uint32(p[1]), np.uint32(p[2])
+    minus_zero = np.uint32(0x80000000 if j.minus_zero else 0)
+    part = part_of(job)
+    part[14] = 0
+    sums = np.empty(COLUMNS, np.float32)
+    for left in range(0, j.columns, COLUMNS):
+        width = min(COLUMNS, j.columns - left)
+        for first in range(0, j.k, RUN):
+            last = min(first + RUN, j.k)
+            fine_b = True
+            for k in range(first, last):
+                fine_b &= _ordinary(numbers(j.b + (k * j.b_step + left) * 4, width), width)
+            for i in range(j.rows):
+                a = numbers(j.a + (i * j.a_step + first) * 4, last - first)
+                c = numbers(j.c + (i * j.c_step + left) * 4, width)
+                if not fine_b or not _ordinary(a, last - first) or _largest(c, width) >= 0x6C800000:
+                    run_part(j, part, j.product, i, left, width, first, last - first)
+                    continue
+                for n in range(width):
+                    sums[n] = c[n]
+                for k in range(first, last):
+                    b = numbers(j.b + (k * j.b_step + left) * 4, width)
+                    _add_single(a[k - first], b, sums, width, up, down, odd, minus_zero)
+                for n in range(width):
+                    c[n] = sums[n]
+    restore_float_mode(found)
