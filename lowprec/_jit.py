@@ -101,6 +101,25 @@ def _forget_stale(parent: Path, keep: Path) -> None:
 
 
 @cache
+def cpu_features() -> frozenset[str]:
+    """Return what the CPU that kernels are compiled for can do, in LLVM's words.
+
+    Returns
+    -------
+    frozenset of str
+        For example ``avx2`` and ``fma``.
+
+    Raises
+    ------
+    Nothing.
+    """
+    if numba.config.CPU_NAME:
+        named = (numba.config.CPU_FEATURES or "").split(",")
+        return frozenset(name[1:] for name in named if name.startswith("+"))
+    return frozenset(name for name, there in llvm.get_host_cpu_features().items() if there)
+
+
+@cache
 def cache_directory() -> Path | None:
     """Return the directory of compiled kernels for exactly these sources, or None where nothing can be written.
 

@@ -152,7 +152,11 @@ class Emitter:
         sums = [builder.phi(self.vector) for _ in places]
         results = self.turn(pa, pb, sums, builder.sub(count, k))
         line_a, line_b = rows * self.size, vectors * self.shape.lanes * self.size
-        for counter, begin, amount in ((k, _I64(0), self.unit), (pa, a, self.lines * line_a), (pb, b, self.lines * line_b)):
+        for counter, begin, amount in (
+            (k, _I64(0), self.unit),
+            (pa, a, self.lines * line_a),
+            (pb, b, self.lines * line_b),
+        ):
             counter.add_incoming(begin, ready)
             counter.add_incoming(self.bump(counter, amount), body)
         for value, begin, result in zip(sums, first, results, strict=True):
