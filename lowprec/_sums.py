@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lowprec import _threads
+from lowprec import _native, _threads
 from lowprec._checks import Array
 from lowprec._evaluation import Kernel, Place, Scales, evaluation
 from lowprec._models import nan_bits, wide_integers
@@ -66,6 +66,8 @@ def multiply(
     scales: tuple[Array, Array] | None = None,
 ) -> None:
     """Write the product of stacks of matrices, summed as the plan's model says."""
+    if _native.multiply(a, b, out, plan, start):
+        return
     out[...] = 0 if start is None else start
     layout = layout or Layout()
     m, n = out.shape[-2:]
