@@ -20,6 +20,7 @@ Array = np.ndarray[Any, Any]
 Formats = tuple[Any, Any]
 NVIDIA = (acc.FusedTruncated, acc.FusedTruncatedScaled, acc.FusedTruncatedGroupScaled, acc.Fp8ViaF16)
 X86 = (acc.FmaPairOddFirst, acc.EvenOddPair)
+SCALED = (acc.FusedTruncatedScaled, acc.FusedTruncatedGroupScaled)
 PIECE = 8  # numbers of one kind, one after the other
 MILD = ("ties", "tiny", "zeros", "ties")
 EXTREME = ("wide", "ties", "tiny", "huge", "zeros", "edges")
@@ -97,7 +98,7 @@ def cancelled(a: Array, formats: Formats, rng: np.random.Generator) -> None:
 
 
 class Case:
-    """One product: codes of A (m, k), B (k, n) and C (m, n)."""
+    """One product: codes of A (m, k), B (k, n) and C (m, n), and of block scales for the models that have them."""
 
     def __init__(
         self,
@@ -120,6 +121,11 @@ class Case:
         self.b[half : 2 * half, ::2] = self.b[:half, ::2]
         cancelled(self.a, formats, rng)
         self.c = self._start(m, n, depth, rng, special)
+        inner = model.inner if isinstance(model, acc.Chunked) else model
+        self.scales = None
+        if isinstance(inner, SCALED):
+            blocks = -(-k // getattr(inner, "scale_block", inner.length))
+            self.scales = (drawn_scales(inner, (m, blocks), rng), drawn_scales(inner, (blocks, n), rng))
 
     def _start(self, m: int, n: int, depth: int, rng: np.random.Generator, special: float) -> Array:
         """Return codes of c: near minus the sum, beside it, hard in themselves, and zeros."""
@@ -146,6 +152,27 @@ def array(codes: Any, fmt: Any) -> Array:
     return np.ascontiguousarray(codes.astype(fmt.code_dtype)).view(fmt.storage_dtype)
 
 
+def scaled(codes: Any, scales: Any, fmt: Any, model: Any, axis: int = -1) -> lp.QuantizedArray:
+    """Return an operand with block scales."""
+    model = model.inner if isinstance(model, acc.Chunked) else model
+    block = getattr(model, "scale_block", model.length)
+    scale_format = lp.format(getattr(model, "scale_format", "e8m0fnu"))
+    codes, scales = np.asarray(codes, lp.format(fmt).code_dtype), np.asarray(scales, np.uint8)
+    return lp.QuantizedArray(
+        codes, scales.view(scale_format.storage_dtype), format=fmt, axis=axis % codes.ndim, block_size=block
+    )
+
+
+def drawn_scales(model: Any, shape: tuple[int, int], rng: np.random.Generator) -> Any:
+    """Return scales: near 1, at the ends, and rarely NaN."""
+    if getattr(model, "scale_format", lp.format("e8m0fnu")).name == "float8_e8m0fnu":
+        near, ends, nan = rng.integers(120, 135, shape), rng.choice([0, 1, 60, 100, 200, 254], shape), 255
+    else:
+        near, ends, nan = rng.integers(0x30, 0x48, shape), rng.choice([0, 1, 7, 8, 0x7E, 0x81, 0xB9], shape), 0xFF
+    found = np.where(rng.random(shape) < 0.25, ends, near)
+    return np.where(rng.random(shape) < 0.02, nan, found)
+
+
 # ------------------------------------------------------------------------------------------------------------- results
 def keywords(model: acc.Accumulator, formats: Formats) -> dict[str, Any]:
     """Return the arguments of a product that name formats and model."""
@@ -160,7 +187,12 @@ def bits(result: Any) -> Array:
 
 def product(case: Case) -> Array:
     """Return the bits that `matmul` gives."""
-    a, b, c = array(case.a, case.formats[0]), array(case.b, case.formats[1]), array(case.c, case.c_format)
+    c = array(case.c, case.c_format)
+    if case.scales is not None:
+        x = scaled(case.a, case.scales[0], case.formats[0], case.model)
+        y = scaled(case.b, case.scales[1], case.formats[1], case.model, axis=0)
+        return bits(lp.matmul(x, y, c=c, accumulator=case.model))
+    a, b = array(case.a, case.formats[0]), array(case.b, case.formats[1])
     more = {"rng": 5} if has_draws(case.model) else {}
     return bits(lp.matmul(a, b, c=c, **keywords(case.model, case.formats), **more))
 
@@ -183,13 +215,15 @@ def wanted_bits(code: int, model: acc.Accumulator, fmt: Any, dtype: Any) -> int:
     return 0x7FFFFFFF if isinstance(model, NVIDIA) else 0x7FC00000
 
 
-def twin(case: Case, i: int, j: int, **more: Any) -> int:
-    """Return the code of one element by the slow twin."""
+def twin(case: Case, i: int, j: int, accumulate: Any = reference.accumulate) -> int:
+    """Return the code of one element by the slow twin, or by another function that takes its arguments."""
     lines = zip((case.a[i], case.b[:, j]), case.formats, strict=True)
     a, b = ([x % 2 ** lp.format(fmt).bits for x in line.tolist()] for line, fmt in lines)
     c = int(case.c[i, j]) % 2 ** lp.format(case.c_format).bits
-    how = {"seed": 5, "index": i * case.b.shape[1] + j} if has_draws(case.model) else {}
-    return reference.accumulate(case.model, a, b, c, formats=case.formats, **how, **more)
+    how: dict[str, Any] = {"seed": 5, "index": i * case.b.shape[1] + j} if has_draws(case.model) else {}
+    if case.scales is not None:
+        how["scales"] = (case.scales[0][i].tolist(), case.scales[1][:, j].tolist())
+    return int(accumulate(case.model, a, b, c, formats=case.formats, **how))
 
 
 def places(shape: tuple[int, ...], count: int, seed: int = 0) -> list[tuple[int, int]]:
