@@ -103,7 +103,7 @@ class Sums:
 
 
 class Simulator:
-    """Hopper's bf16 product of 256 by 256 matrices on one thread, against MMA-Sim (PyPI mmasim), a slab of K at a time."""
+    """Hopper bf16 products of 256 by 256 matrices on one thread, against MMA-Sim (PyPI mmasim)."""
 
     def setup(self) -> None:
         if QUICK or importlib.util.find_spec("mmasim") is None or importlib.util.find_spec("torch") is None:

@@ -26,6 +26,8 @@ RESULTS = REPOSITORY / "benchmarks" / "results.json"
 PAGE = REPOSITORY / "docs" / "performance.md"
 MARKER = "<!-- Made by scripts/make_performance_page.py from benchmarks/results.json. Do not edit. -->\n"
 COMMAND = "`python scripts/make_performance_page.py --run`"
+# The least speed of a sum whose name holds a word, in units of np.matmul in float32; 0.04 for any other.
+MARKS = (("nvidia", 0.02), ("amd", 0.01), ("exact", 0.005), *((word, 0.0) for word in ("pairwise", "chunks", "x86", "arm")))
 Results = dict[str, Any]
 
 
@@ -154,6 +156,14 @@ def page(results: Results) -> str:
     def values(name: str) -> list[tuple[int, float]]:
         return list(zip(told[name]["params"][0], told[name]["values"], strict=True)) if name in told else []
 
+    def mark(name: str) -> float:
+        """Return the mark of a sum by its name."""
+        return next((least for word, least in MARKS if word in name), 0.04)
+
+    def summed(name: str, _: Any, ratio: float) -> bool:
+        return ratio >= mark(name)
+
+    marks = ", ".join(f"{least:g} {word or 'any other'}" for word, least in (*MARKS, ("", 0.04)))
     sizes = values("bench_matmul.NumPy.track_gflops")
     numpys = table(["", *(f"n = {n}" for n, _ in sizes)], [["GFLOP/s", *(f"{value:.0f}" for _, value in sizes)]])
     memory = table(
@@ -192,6 +202,21 @@ Speed in units of torch's product in the format, casts included. torch may use i
 sum in another order, so its bits are others.
 
 {section("bench_matmul.Torch.track_ratio_to_torch", always)}
+## Sums by model
+
+Speed of `lp.matmul(a, b, dtype, accumulator=...)` in units of `np.matmul(a, b)` in float32, n by n normal numbers,
+rounding of the operands included. Marks: {marks}. `x86-avx512bf16` runs VDPBF16PS where the CPU has it, with a mark
+of 2 there, and two fused multiply-adds where it has not.
+
+{section("bench_accumulators.Sums.track_ratio_to_numpy", summed)}
+Hopper's bf16 product, 256 x 256 x 256 on one thread, in units of MMA-Sim's speed (PyPI `mmasim`, one call for each
+64 x 256 x 16 instruction; mark 25): {one("bench_accumulators.Simulator.track_ratio_to_mmasim"):.0f}.
+
+## Convolution
+
+Speed of `lp.conv2d(x, w, dtype="bf16", padding=...)` in units of explicit patches and `np.matmul` in float32.
+
+{section("bench_conv.Convolution.track_ratio_to_numpy", always)}
 ## Rounding, encoding, decoding
 
 Time for 16,777,216 float32 elements in units of the time of `np.copyto` of the same array; less is better. Mark: at
