@@ -2,8 +2,8 @@
 
 References
 ----------
-Xie et al., FPRev: Revealing the Order of Floating-Point Summation, arXiv:2411.00442: put M and -M at two places and
-units everywhere else; the units that are gone are those that were added before M and -M met.
+Xie, Gao, Xue, FPRev: Revealing the Order of Floating-Point Summation by Numerical Testing, arXiv:2411.00442:
+put M and -M at two places and units everywhere else; the units that are gone were added before M and -M met.
 """
 
 from __future__ import annotations

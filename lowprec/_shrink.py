@@ -21,7 +21,7 @@ def _element_costs(x: Array) -> Array:
     finite = np.isfinite(x)
     whole = np.ldexp(np.where(finite, significand, 0.5), 53).astype(np.int64)
     trailing = np.frexp((whole & -whole).astype(np.float64))[1]
-    costs = 2 + 3.0 * (54 - trailing) + np.abs(e - 1) / 4 + 0.5 * np.signbit(x)
+    costs = 2 + 3.0 * (54 - trailing) + np.abs(e - 1) / 4 + 0.5 * np.signbit(x) - (x == 1)
     return np.asarray(np.where(x == 0, 0.25 * np.signbit(x), np.where(finite, costs, 6.0)))
 
 

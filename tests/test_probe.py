@@ -199,8 +199,7 @@ def trees(a: np.ndarray, b: np.ndarray, c: float) -> np.float32:
     ],
 )
 def test_orders(box: Box, order: str | None, place: str, length: int | None) -> None:
-    with np.errstate(all="ignore"):
-        report = lp.probe(box, "bf16")
+    report = lp.probe(box, "bf16")
     assert (report.order, report.block_length) == (order, length)
     assert report.tree is not None
     assert report.c_place == (place if order else None)
@@ -247,6 +246,13 @@ def test_result_rounded_afterwards() -> None:
     assert (report.result_format, report.rounding) == ("bfloat16", "nearest_even")
     assert "nvidia-hopper" in report.presets
     assert lp.probe(box, "bf16").presets == ()
+
+
+def test_plain_numpy_loop_rounds_its_products() -> None:
+    report = lp.probe(chain(ascending), "bf16")
+    assert report.model == lp.Sequential("fp32", fused=False)  # seen where products overflow or are subnormal
+    assert report.presets == ()
+    assert lp.probe(chain(ascending), "e4m3fn").model == lp.Sequential("fp32")  # no such products there
 
 
 def test_function_that_ignores_c() -> None:
