@@ -67,34 +67,47 @@ def matmul(
     ----------
     a, b : array_like
         Operands with the shapes and the broadcasting of `numpy.matmul`: ``(..., M, K)`` and ``(..., K, N)``, or 1-D.
-        Real numbers of any dtype that `encode` takes, ml_dtypes arrays as they are.
+        Real numbers of any dtype that `encode` takes, ml_dtypes arrays as they are, or two `QuantizedArray` with
+        block scales along K, for the accumulators that take scales.
     dtype : str, FloatFormat, dtype, or a pair of them, optional
         Format that `a` and `b` are rounded to, each element once; a pair gives one for each. None: they are already
-        in the format of their dtype.
-    accumulator : {"fp32", "fp64"}, optional
-        Format of the sum. By default fp32, and fp64 if a format does not fit in float32.
+        in the format of their dtype. Integer formats are for integer operands.
+    accumulator : str, Accumulator, FloatFormat or dtype, optional
+        How products are summed: the name of a float format (`Sequential` in it), ``"exact"``, ``"pairwise"``, an
+        integer such as ``"int32"`` or ``"int16_saturate"``, a hardware preset such as ``"nvidia-hopper"`` (`presets`
+        lists them), or a model with parameters. By default fp32, fp64 if a format does not fit in float32, and int32
+        for integers.
     c : array_like, optional
         What the sums start from, rounded to the accumulator's format (nearest even); must broadcast to the result.
     out_dtype : str, FloatFormat or dtype, optional
         Format that the sums are rounded to, once. By default the accumulator's own.
     rounding, overflow, subnormals, rng, random_bits
-        How operands, and the result if `out_dtype` is given, are rounded; see `encode`. The sum itself always rounds
-        to nearest even. In stochastic rounding the element index in `a`, `b` and the result draws from three streams.
+        How operands, and the result if `out_dtype` is given, are rounded; see `encode`. The sum rounds as its model
+        says, to nearest even by default; `rng` is also the seed of a stochastic one. In stochastic rounding the element
+        index in `a`, `b` and the result draws from three streams.
     out : ndarray, optional
         Where to put the result; must not overlap `a` or `b`, and may be `c` itself.
 
     Returns
     -------
     ndarray
-        The product, in float32 or float64 as the accumulator, or in the storage dtype of `out_dtype` (ml_dtypes for
-        those that NumPy lacks). A scalar if both operands are 1-D.
+        The product, in float32, or float64 if float32 does not hold the accumulator's format (int32 or uint32 for
+        integers), or in the storage dtype of `out_dtype` (ml_dtypes for those that NumPy lacks). A scalar if both
+        operands are 1-D.
+
+    Warns
+    -----
+    ApproximationWarning
+        If the accumulator is only near what the hardware of its name does.
 
     Raises
     ------
     TypeError
-        If an operand holds no real numbers, or integers without a `dtype`; if an argument is of the wrong kind.
+        If an operand holds no real numbers, or only one of them integers without a `dtype`; if an argument is of the
+        wrong kind.
     ValueError
-        If shapes do not fit (both are shown), a name is unknown, an operand holds NaN and its format has none, `out`
+        If shapes do not fit (both are shown), a name is unknown, the accumulator does not take the operands' formats or
+        scales, an operand holds NaN and its format has none, `out`
         has another shape, is read-only or overlaps an operand, or `rng` is missing. `out` is then untouched.
 
     Notes
@@ -106,7 +119,9 @@ def matmul(
         for k in 0, 1, ..., K - 1:
             r = fma(a[k], b[k], r)
 
-    Overflow gives infinity; every NaN in the result is the canonical quiet NaN; ``K = 0`` gives c or +0.
+    Overflow gives infinity; every NaN in the result is the canonical quiet NaN; ``K = 0`` gives c or +0. This is the
+    default; each model's docstring has its own formula. With a preset, `out_dtype` chooses the instruction that has
+    such a result if there is one (``out_dtype="fp16"`` accumulates in float16), and rounds the float32 sum otherwise.
 
     References
     ----------
