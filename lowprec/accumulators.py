@@ -16,6 +16,7 @@ ARM: Arm Architecture Reference Manual for A-profile, shared pseudocode of BFDOT
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import Any, ClassVar, Literal
@@ -1203,7 +1204,10 @@ def model(value: Any, name: str = "accumulator") -> Accumulator | str:
         return value
     if isinstance(value, str):
         word = value.strip().lower()
-        return _named(word) or word
+        found = _named(word)
+        if found is None and (word in ("fp8", "float8", "fp6") or re.fullmatch(r"e\d+m\d+", word)):
+            _float_format(word, name)  # raises, and says what is wrong with the format
+        return found or word
     if isinstance(value, IntFormat):
         return Integer(max(2, value.bits), is_signed=value.is_signed)
     if isinstance(value, (FloatFormat, np.dtype, type)):
