@@ -33,7 +33,7 @@ def probe(
     k: int = _DEFAULT_K,
     out: Any = None,
 ) -> ProbeReport:
-    """Find out how a function adds up a dot product: order, block length, alignment, rounding, and which hardware fits.
+    """Find out how a function adds up a dot product: order, blocks, alignment, rounding, and which hardware fits.
 
     Parameters
     ----------
