@@ -6,6 +6,7 @@ Models of hardware are in `test_accumulators_hardware`.
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from accumulator_cases import (
     Case,
     array,
     bits,
+    check_zeros,
     drawn_wrong,
     nearest,
     places,
@@ -207,6 +209,22 @@ def test_beyond_the_kernels(model: acc.Accumulator, formats: Any) -> None:
         assert not lines, lines[:2]
 
 
+def zero_models() -> list[acc.Accumulator]:
+    """Return models of every class with every rounding, for the sign of a zero."""
+    found: list[acc.Accumulator] = []
+    for how in DETERMINISTIC:
+        step = acc.Sequential("fp16", how)
+        found += [step, replace(step, fused=False), acc.Pairwise("bf16", 1, how), acc.Pairwise("fp16", 2, how)]
+        found += [acc.Exact("bf16", how), acc.Chunked(acc.Pairwise("fp16", 2, how), 2, step)]
+        found += [acc.Chunked(step, 2, acc.Pairwise("fp16", 1, how)), replace(step, subnormals="flush")]
+    return [*found, acc.Sequential("e4m3fnuz"), acc.Sequential("fp16", "stochastic")]
+
+
+@pytest.mark.parametrize("model", zero_models(), ids=repr)
+def test_signs_of_zeros(model: acc.Accumulator) -> None:
+    check_zeros(model, [0.0, -0.0, 1.0, -1.0, 2.0**-80], 4)
+
+
 # ------------------------------------------------------------------------------------------- Pairwise, Exact, Chunked
 PAIRWISE = [
     acc.Pairwise(fmt, block, DETERMINISTIC[(n + block) % len(DETERMINISTIC)])
@@ -248,6 +266,28 @@ def test_exact_is_rounded_to_the_result_once(out: str) -> None:
             acc.Exact(out), case.a[i].tolist(), case.b[:, j].tolist(), int(case.c[i, j]), formats=case.formats
         )
         assert int(got[i, j : j + 1].view(lp.format(out).code_dtype)[0]) == want
+
+
+def test_exact_sees_every_bit() -> None:
+    """Beside a tie, an addend at every distance down to where no product of the formats lies, and of either sign."""
+    for fmt, (top, low) in {"fp16": (1.0, 2.0**-11), "fp32": (1.0, 2.0**-24), "bf16": (2.0**60, 2.0**52)}.items():
+        rows = [[top, low, s * 2.0**-d] for d in range(26, 127) for s in (1.0, -1.0, 0.0)]
+        more = [[*row, 2.0**-110 * s] for row in rows[::3] for s in (1.0, -1.0)]
+        a = np.array([[*row, 0.0] for row in rows] + more)
+        for how in DETERMINISTIC:
+            case = Case(acc.Exact(fmt, how), ("bf16", "bf16"), (len(a), 4, 1))
+            case.a, case.b = nearest(a, "bf16"), nearest(np.array([[1.0], [1.0], [2.0**-3], [1.0]]), "bf16")
+            for c in (0.0, top, -top):
+                case.c = np.full((len(a), 1), nearest(np.array(c), fmt))
+                got = product(case)
+                wanted = [exactly(x, case.b[:, 0], c, fmt, how) for x in case.a]
+                np.testing.assert_array_equal(got[:, 0].view(np.float32), np.float32(wanted))
+
+
+def exactly(a: Array, b: Array, c: float, fmt: str, how: str) -> float:
+    """Return the sum of fractions, rounded once."""
+    addends = zip(values(a, "bf16").tolist(), values(b, "bf16").tolist(), strict=True)
+    return reference.round_to(sum((Fraction(x) * Fraction(y) for x, y in addends), Fraction(c)), fmt, rounding=how)
 
 
 INNER: list[Any] = [

@@ -10,14 +10,27 @@ from typing import Any
 import accumulator_points as points
 import numpy as np
 import pytest
-from accumulator_cases import Case, array, bits, drawn_wrong, keywords, places, product, scaled, wanted_bits, wrong
+from accumulator_cases import (
+    Case,
+    array,
+    bits,
+    check_zeros,
+    drawn_wrong,
+    keywords,
+    nearest,
+    places,
+    product,
+    scaled,
+    wanted_bits,
+    wrong,
+)
 from accumulator_points import wrong_points
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lowprec as lp
+from lowprec import _sums, reference
 from lowprec import accumulators as acc
-from lowprec import reference
 
 Fused, Late = acc.FusedTruncated, acc.FusedTruncatedLateC
 FOUR = ("e2m1fn", "e2m1fn")
@@ -79,7 +92,7 @@ def test_hardware(model: acc.Accumulator, formats: Any, number: int) -> None:
         shape = SHAPES[(number + 3 * turn) % len(SHAPES)]
         case = Case(model, formats, shape, number, special=(0, 0, 1)[turn])
         got = product(case)
-        lines = wrong(case, got, places(got.shape, 25, number))
+        lines = wrong(case, got, places(got.shape, 60, number))
         assert not lines, f"{shape}: {len(lines)} wrong; " + "\n".join(lines[:2])
 
 
@@ -132,6 +145,76 @@ def test_exponents_far_apart(model: acc.Accumulator, fmt: str) -> None:
         case.a, case.b, case.c = a, b, np.zeros((len(a), b.shape[1]), np.int64)
         lines = wrong(case, product(case), [(i, j) for i in range(len(a)) for j in range(b.shape[1])])
         assert not lines, f"{len(lines)} wrong; {lines[:2]}"
+
+
+FLOORS = [
+    points.HOPPER,
+    points.AMPERE,
+    points.HOPPER_F16,
+    Fused(16, 20, exponent_floor=-41),
+    Fused(8, 24, "fp16", "rne"),
+]
+
+
+@pytest.mark.parametrize("model", FLOORS, ids=repr)
+def test_exponents_at_the_floor(model: acc.FusedTruncated, rng: np.random.Generator) -> None:
+    """Without c, products about the smallest result, whose cut parts add up to one."""
+    assert model.exponent_floor is not None
+    lowest = max(model.exponent_floor - model.fraction_bits + 4, model.out.emin - model.out.mantissa_bits - 4)
+    case = Case(model, ("bf16", "bf16"), (20, 16, 30))
+    a, b = ((1 + rng.integers(0, 128, s) / 128) * rng.choice([-1.0, 1, 1, 1], s) for s in ((20, 16), (16, 30)))
+    case.a = nearest(a * 2.0 ** (lowest // 2), "bf16")
+    case.b = nearest(b * 2.0 ** (lowest - lowest // 2 + rng.integers(0, 4, b.shape)), "bf16")
+    case.c = np.zeros((20, 30), np.int64)
+    lines = wrong(case, product(case), list(np.ndindex(20, 30)))
+    assert not lines, f"{len(lines)} wrong; {lines[:2]}"
+
+
+@pytest.mark.parametrize("model", [points.CDNA3, Late(8, 24, 30), Late(8, 30, 33), points.CDNA3_FP8], ids=repr)
+def test_bits_below_a_tie(model: acc.FusedTruncatedLateC) -> None:
+    """A product of half a last place of c, and one at every distance below, down to and beyond where T is floored."""
+    signs, ones = (1.0, -1.0), [1.0] * 40
+    a = np.array([[s, 0.0, t * 2.0**-d] for d in range(12, 32) for s in signs for t in signs])
+    b = np.array([ones, ones, ones]) * 2.0 ** -np.array([[24.0], [0.0], [4.0]])
+    case = Case(model, ("bf16", "bf16"), (len(a), 3, 40))
+    case.a, case.b = nearest(a, "bf16"), nearest(b, "bf16")
+    starts = [s * (1 + n * 2.0**-23) for s in signs for n in range(4)] * 5
+    case.c = nearest(np.broadcast_to(starts, (len(a), 40)), "fp32")
+    lines = wrong(case, product(case), [(i, j) for i in range(len(a)) for j in range(8)])
+    assert not lines, f"{len(lines)} wrong; {lines[:2]}"
+
+
+FLOATS = [m for m, pairs in CASES if ("bf16", "bf16") in pairs and m.result_format.name == "float32"]
+
+
+@pytest.mark.parametrize("model", FLOATS, ids=repr)
+@pytest.mark.parametrize("border", [-126, -149, 127], ids=str)
+def test_borders_of_float32(model: acc.Accumulator, border: int) -> None:
+    """Sums around the smallest normal and subnormal numbers, and around the largest, by one product and c."""
+    half, signs = border // 2, (1.0, -1.0)
+    numbers = [s * m * 2.0**e for s in signs for m in (1.0, 1.5) for e in (half, half - 1, half - 12)]
+    others = [m * 2.0 ** (border - half - d) for m in (1.0, 1.9921875) for d in (0, 1, 12, 13)]
+    case = Case(model, ("bf16", "bf16"), (len(numbers), 1, len(others)))
+    case.a, case.b = nearest(np.array([numbers]).T, "bf16"), nearest(np.array([others]), "bf16")
+    near = nearest(np.array(2.0**border), "fp32")
+    for c in (0, near, near - 1, near + 1, 1, near ^ (1 << 31), (near - 1) ^ (1 << 31)):
+        case.c = np.full((len(numbers), len(others)), c)
+        lines = wrong(case, product(case), list(np.ndindex(case.c.shape)))
+        assert not lines, f"{len(lines)} wrong; {lines[:2]}"
+
+
+@pytest.mark.parametrize("model", [m for m, pairs in CASES if ("bf16", "bf16") in pairs], ids=repr)
+def test_signs_of_zeros(model: acc.Accumulator) -> None:
+    check_zeros(model, [0.0, -0.0, 1.0, -1.0, 2.0**-80])
+
+
+def test_vdpbf16ps_without_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_sums._native, "multiply", lambda *_: False)
+    for number in range(8):
+        test_hardware(points.ZEN5, ("bf16", "bf16"), number)
+    test_signs_of_zeros(points.ZEN5)
+    for border in (-126, 127):
+        test_borders_of_float32(points.ZEN5, border)
 
 
 # ------------------------------------------------------------------------------------------------------ points by hand
