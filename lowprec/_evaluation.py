@@ -26,6 +26,7 @@ from lowprec.kernels import (
     pairs,
     strip,
     strip_fast,
+    strip_stochastic,
 )
 from lowprec.kernels.rounding import Rule
 from lowprec.rounding import Rounding
@@ -277,6 +278,11 @@ def _sequential(model: Sequential, operands: tuple[FloatFormat, FloatFormat], it
     usual = model.overflow is None and str(model.subnormals) == "keep" and product is None
     if fmt.name == "float32" and usual and short_operands and model.rounding in _SINGLE_MODES:
         return Kernel(strip_fast.single, _SINGLE_MODES[model.rounding], strip.sequential_single, **facts)
+    if model.rounding is Rounding.STOCHASTIC and usual and short_operands and item == 4:
+        step = _step(fmt, Sequential(fmt, "toward_zero"))  # type: ignore[arg-type]
+        if step is not None:
+            numbers = (step[0] >> 23, step[1], step[2])
+            return Kernel(strip_stochastic.stochastic, numbers, strip.sequential_single, **facts)
     steps = [_step(each, model) for each in (fmt, product) if each is not None]
     if item == 4 and short_operands and None not in steps:
         numbers = tuple(number for step in steps if step is not None for number in step)
