@@ -1,9 +1,9 @@
 """One product after the other in a short format, rounded stochastically, of ordinary data: a `Strip` kernel.
 
-A stochastic rounding adds random bits below the format's last place and cuts. The float32 sum has the first of the bits
-that are cut exactly, but for one unit: the outcome is in doubt only where the random bits bring it to the very border, or
-where both are zero (the sum may have been rounded up to that), and there the general way decides. So does it for runs
-of k that `lowprec.kernels.strip_fast` would not take, and for the rest of a run that has too many doubts.
+A stochastic rounding adds random bits below the format's last place and cuts. The float32 sum has the first of the
+bits that are cut exactly, but for one unit: the outcome is in doubt only where the random bits bring it to the very
+border, or where both are zero (the sum may have been rounded up to that), and there the general way decides. So does
+it for runs of k that `lowprec.kernels.strip_fast` would not take, and for the rest of a run that has too many doubts.
 """
 
 from __future__ import annotations
