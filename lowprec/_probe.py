@@ -52,8 +52,8 @@ def probe(
     Returns
     -------
     ProbeReport
-        Parameters, a model, and the presets that fit; ``print`` shows it. About 130 calls are made, 150 more at most for
-        an order without a name.
+        Parameters, a model, and the presets that fit; ``print`` shows it. About 130 calls are made, 150 more at
+        most for an order without a name.
 
     Raises
     ------
