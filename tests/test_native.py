@@ -197,6 +197,9 @@ def test_sources(way: str, run: Run, rng: np.random.Generator) -> None:
     for mode in ("toward_zero", "toward_positive"):
         same(run, way, x, y, "bf16", rounding=mode, subnormals="flush")
     same(run, way, x, y, "bf16", rounding="stochastic", rng=4)
+    up = np.full((300, 600), 2.0**-126 - 2.0**-149, np.float32)  # subnormal, and rounded to a number that is not
+    same(run, way, up, np.ones((600, 20), np.float32), "bf16")
+    same(run, way, np.ones((20, 600), np.float32), up.T, "bf16")
 
 
 def test_other_formats(way: str, run: Run) -> None:
@@ -235,6 +238,8 @@ def test_batches_and_layouts(way: str, run: Run) -> None:
     empty = run("0", lp.matmul, a[0, 0, :, :0], b[0, :0], accumulator=MODEL)
     assert empty.shape == (11, 53)
     assert not bits(empty).any()
+    start = np.random.default_rng(3).integers(0, 2**32, (11, 53), dtype=np.uint32)
+    same(run, way, a[0, 0, :, :0], b[0, :0], c=(start | 0x7F800000).view(np.float32))
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
