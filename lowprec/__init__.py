@@ -3,7 +3,6 @@
 import typing
 
 from lowprec._threads import get_num_threads, set_num_threads
-from lowprec.arrays import QuantizedArray
 from lowprec.codec import cast, decode, encode, pack, round_to, unpack
 from lowprec.formats import FloatFormat, IntFormat, format, formats
 from lowprec.matmul import linear, matmul, vecdot
@@ -29,6 +28,7 @@ if typing.TYPE_CHECKING:
         Pairwise,
         Sequential,
     )
+    from lowprec.arrays import QuantizedArray
     from lowprec.compare import compare_accumulators
     from lowprec.conv import conv2d
     from lowprec.hardware import ApproximationWarning, Instruction, Preset, preset, presets
@@ -106,6 +106,7 @@ _MODELS = (
 )
 _HARDWARE = ("ApproximationWarning", "Instruction", "Preset", "preset", "presets")
 _LATER = {
+    "QuantizedArray": "lowprec.arrays",
     "compare_accumulators": "lowprec.compare",
     "conv2d": "lowprec.conv",
     "probe": "lowprec._probe",

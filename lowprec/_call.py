@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from lowprec import _checks, _product
 from lowprec._checks import Array
 from lowprec._plan import Plan, Side, make_plan
-from lowprec.arrays import QuantizedArray
 from lowprec.codec import round_into, round_to
 from lowprec.formats import FloatFormat, stored_format
 from lowprec.kernels import codec as codec_kernels
 from lowprec.rounding import Rounding
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
+    from lowprec.arrays import QuantizedArray
 
 _FLOAT32 = np.dtype(np.float32)
 
@@ -33,6 +38,12 @@ def _as_array(x: Any, name: str) -> Array:
     return array
 
 
+def is_quantized(x: Any) -> TypeIs[QuantizedArray]:
+    """Say whether an operand is a `QuantizedArray`; without importing what makes them."""
+    module = sys.modules.get("lowprec.arrays")
+    return module is not None and isinstance(x, module.QuantizedArray)
+
+
 class _Scales(NamedTuple):
     """Block scales of both operands."""
 
@@ -42,11 +53,11 @@ class _Scales(NamedTuple):
 
 def _read(a: Any, b: Any, names: tuple[str, str] = ("a", "b")) -> tuple[Array, Array, _Scales | None]:
     """Return both operands as arrays, and their scales if they are quantised."""
-    if not isinstance(a, QuantizedArray) and not isinstance(b, QuantizedArray):
+    if not is_quantized(a) and not is_quantized(b):
         return _as_array(a, names[0]), _as_array(b, names[1]), None
     codes, kinds, scales = [], [], []
     for x, name, along in ((a, names[0], -1), (b, names[1], -2)):
-        if not isinstance(x, QuantizedArray):
+        if not is_quantized(x):
             msg = f"`{name}` must be a QuantizedArray as the other operand is, got {type(x).__name__}."
             raise TypeError(msg)
         storage = x.format.storage_dtype

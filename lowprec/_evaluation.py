@@ -281,8 +281,9 @@ def _sequential(model: Sequential, operands: tuple[FloatFormat, FloatFormat], it
     if model.rounding is Rounding.STOCHASTIC and usual and short_operands and item == 4:
         step = _step(fmt, Sequential(fmt, "toward_zero"))  # type: ignore[arg-type]
         if step is not None:
-            numbers = (step[0] >> 23, step[1], step[2])
-            return Kernel(strip_stochastic.stochastic, numbers, strip.sequential_single, **facts)
+            return Kernel(
+                strip_stochastic.stochastic, (step[0] >> 23, step[1], step[2]), strip.sequential_single, **facts
+            )
     steps = [_step(each, model) for each in (fmt, product) if each is not None]
     if item == 4 and short_operands and None not in steps:
         numbers = tuple(number for step in steps if step is not None for number in step)

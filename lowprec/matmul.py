@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lowprec import _product
-from lowprec._call import _as_array, _bias, _Call, _finish, _multiply, _read, _start, _target
+from lowprec._call import _as_array, _bias, _Call, _finish, _multiply, _read, _start, _target, is_quantized
 from lowprec._checks import Array
-from lowprec.arrays import QuantizedArray
 
 _CHUNK_BYTES = 1 << 24  # of intermediate sums at most, where they are rounded to `out_dtype` afterwards
 
@@ -222,7 +221,7 @@ def vecdot(
     array([1.203125, 3.40625 ], dtype=float32)
     """
     how = (dtype, accumulator, out_dtype, rounding, overflow, subnormals, random_bits)
-    if isinstance(a, QuantizedArray) or isinstance(b, QuantizedArray):
+    if is_quantized(a) or is_quantized(b):
         return _quantized_vecdot(a, b, how, c, rng, out)
     call = _Call(_as_array(a, "a"), _as_array(b, "b"), how, rng, c=c)
     if call.a.ndim == 0 or call.b.ndim == 0:
@@ -260,8 +259,10 @@ def _quantized_vecdot(a: Any, b: Any, how: tuple[Any, ...], c: Any, rng: Any, ou
 
 def _expanded(x: Any, axis: int, name: str) -> Any:
     """Return an operand with one more axis, before or after its last one."""
-    if not isinstance(x, QuantizedArray):
+    if not is_quantized(x):
         return np.expand_dims(_as_array(x, name), axis)
+    from lowprec.arrays import QuantizedArray
+
     place = x.ndim - 1 if axis == -2 else x.ndim
     along = None if x.axis is None else x.axis + int(x.axis >= place)
     codes, scale = np.expand_dims(x.codes, axis), np.expand_dims(x.scale, axis)
@@ -321,10 +322,10 @@ def linear(
     >>> lp.linear([1.0, 2.0], [[0.5, 0.25], [1.0, -1.0]], [0.1, 0.2], dtype="bf16")
     array([ 1.1, -0.8], dtype=float32)
     """
-    if isinstance(w, QuantizedArray):
+    if is_quantized(w):
         w = w if w.ndim == 2 else w.codes  # the check below says what is wrong
-    inputs, transposed, scales = _read(x, w.mT if isinstance(w, QuantizedArray) else w, ("x", "w"))
-    weights = transposed.T if isinstance(w, QuantizedArray) else transposed
+    inputs, transposed, scales = _read(x, w.mT if is_quantized(w) else w, ("x", "w"))
+    weights = transposed.T if is_quantized(w) else transposed
     if weights.ndim != 2:
         msg = f"`w` must have shape (N, K), got {weights.shape}."
         raise ValueError(msg)
