@@ -276,7 +276,7 @@ def _sequential(model: Sequential, operands: tuple[FloatFormat, FloatFormat], it
         facts["product"] = _rule(product, model.rounding, model.overflow, model.subnormals)
     short_operands = sum(each.precision for each in operands) <= 24
     usual = model.overflow is None and str(model.subnormals) == "keep" and product is None
-    if fmt.name == "float32" and usual and short_operands and model.rounding in _SINGLE_MODES:
+    if item == 4 and fmt.name == "float32" and usual and short_operands and model.rounding in _SINGLE_MODES:
         return Kernel(strip_fast.single, _SINGLE_MODES[model.rounding], strip.sequential_single, **facts)
     if model.rounding is Rounding.STOCHASTIC and usual and short_operands and item == 4:
         step = _step(fmt, Sequential(fmt, "toward_zero"))  # type: ignore[arg-type]
