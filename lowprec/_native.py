@@ -96,7 +96,7 @@ def _within_bfloat16(fmt: FloatFormat) -> bool:
 @lru_cache(maxsize=256)
 def _native_plan(plan: Plan, chosen: str) -> _NativePlan | None:
     """Return a plan of a way, or None where the emulation is needed."""
-    if chosen == "0" or plan.model != FmaPairOddFirst():
+    if chosen == "0":
         return None
     sides = (plan.a, plan.b)
     # What NaN become that other codes hold is not for these kernels to say.
@@ -110,8 +110,10 @@ def _native_plan(plan: Plan, chosen: str) -> _NativePlan | None:
 
 def multiply(a: Array, b: Array, out: Array, plan: Plan, start: Array | None) -> bool:
     """Write the product of stacks of matrices to a C-contiguous array if the CPU has a way; say whether it has."""
+    if not isinstance(plan.model, FmaPairOddFirst) or not a.shape[-1]:
+        return False
     own = _native_plan(plan, way())
-    if own is None or not a.shape[-1]:
+    if own is None:
         return False
     _product.multiply(a, b, out, own, start)
     return True
