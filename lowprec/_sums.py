@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -189,13 +188,3 @@ def _rows(run: Any, a: Array, b: Array, c: Array, place: Place) -> None:
 
     alone = count * k <= _ALONE
     _threads.share(task, 1 if alone else min(-(-count // step), _threads.get_num_threads()))
-
-
-def scale_codes(scale: Array) -> Array:
-    """Return the codes of block scales as int64."""
-    return np.ascontiguousarray(scale).view(np.uint8).astype(np.int64)
-
-
-def blocks(k: int, length: int) -> int:
-    """Return how many scales k elements have."""
-    return math.ceil(k / length)
