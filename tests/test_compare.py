@@ -133,7 +133,7 @@ def test_integers() -> None:
 
 def test_chance_with_a_seed(rng: np.random.Generator) -> None:
     models = [lp.Sequential("fp16", "stochastic"), lp.Sequential("fp16")]
-    a, b = rng.standard_normal((2, 6, 24))
+    a, b = rng.standard_normal((2, 3, 12))
     for seed in (3, np.random.default_rng(5)):
         pair = lp.compare_accumulators(a, b.T, "fp16", models, rng=seed).pairs[0]
         assert pair.different > 0
@@ -176,7 +176,7 @@ def test_planted_bug_is_told_apart(bug: str) -> None:
     assert len(pair.smallest.a) <= 36
 
 
-@pytest.mark.parametrize("dtype", ["fp16", "tf32", "e4m3fn"])
+@pytest.mark.parametrize("dtype", ["fp16", "e4m3fn"])
 def test_generations_are_told_apart(dtype: str) -> None:
     names = ["nvidia-ampere", "nvidia-ada", "nvidia-hopper", "nvidia-hopper-mma", "nvidia-blackwell"]
     names = names[1:] if dtype == "e4m3fn" else names[::2]

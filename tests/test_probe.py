@@ -263,7 +263,7 @@ def test_function_that_ignores_c() -> None:
     assert "nvidia-ampere" not in report.presets
 
 
-@pytest.mark.parametrize("k", [8, 16, 40, 128])
+@pytest.mark.parametrize("k", [8, 16, 40])
 def test_other_lengths(k: int) -> None:
     report = lp.probe(black_box("nvidia-ampere", "bf16"), "bf16", k=k)
     assert report.presets == ("nvidia-ampere", "nvidia-ada") if k > 8 else "nvidia-ampere" in report.presets
