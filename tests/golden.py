@@ -1,7 +1,7 @@
 """The golden vectors of matrix hardware: where they are, what model each file stands for, and how to compare.
 
-The folder is named by ``LOWPREC_GOLDEN_DIR``, else it is ``golden`` below ``LOWPREC_SHARED``. Its README.md describes
-the files; none of them is part of this repository.
+The folder is named by ``LOWPREC_GOLDEN_DIR``; else it is ``golden`` below ``LOWPREC_SHARED``, or below a folder `shared`
+beside the repository. Its README.md describes the files; none of them is part of this repository.
 """
 
 from __future__ import annotations
@@ -41,11 +41,13 @@ FORMATS = {
 
 
 def folder() -> Path | None:
-    """Return the folder of the golden vectors, or None if no variable names one that exists."""
+    """Return the folder of the golden vectors, or None if there is none."""
     named = os.environ.get("LOWPREC_GOLDEN_DIR")
-    if not named and os.environ.get("LOWPREC_SHARED"):
-        named = str(Path(os.environ["LOWPREC_SHARED"]) / "golden")
-    return Path(named) if named and Path(named).is_dir() else None
+    if named:
+        return Path(named) if Path(named).is_dir() else None
+    shared = os.environ.get("LOWPREC_SHARED") or str(Path(__file__).resolve().parents[2] / "shared")
+    found = Path(shared) / "golden"
+    return found if found.is_dir() else None
 
 
 def files() -> list[Path]:
