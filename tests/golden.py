@@ -1,7 +1,7 @@
 """The golden vectors of matrix hardware: where they are, what model each file stands for, and how to compare.
 
-The folder is named by ``LOWPREC_GOLDEN_DIR``; else it is ``golden`` below ``LOWPREC_SHARED``, or below a folder `shared`
-beside the repository. Its README.md describes the files; none of them is part of this repository.
+The folder is named by ``LOWPREC_GOLDEN_DIR``; else it is ``golden`` below ``LOWPREC_SHARED``, or below a folder
+`shared` beside the repository. Its README.md describes the files; none of them is part of this repository.
 """
 
 from __future__ import annotations
