@@ -211,7 +211,7 @@ def _start(c: Any, shape: tuple[int, ...], plan: Plan) -> Array | None:
             )
             raise ValueError(msg)
         return array
-    fmt = plan.sum_format
+    fmt = plan.start_format
     if array.dtype == plan.dtype and fmt.name == str(plan.dtype):
         return array
     return np.asarray(round_to(array, fmt)).astype(plan.dtype)

@@ -100,6 +100,7 @@ class Kernel:
             "stream": _SUM,
             "minus_zero": 0,
             **place._asdict(),
+            "seed": place.seed - (place.seed >> 63 << 64),  # the same bits as a signed number
             **self.fields,
         }
         if scales is not None:

@@ -71,9 +71,15 @@ class Plan:
 
     @cached_property
     def sum_format(self) -> Format:
-        """The format of the running sum, to which ``c`` is rounded."""
+        """The format of the running sum."""
         found = None if self.model is None else self.model.result_format
         return resolve(self.dtype) if found is None else found
+
+    @property
+    def start_format(self) -> Format:
+        """The format that ``c`` is rounded to."""
+        own: Format | None = getattr(self.model, "c_format", None)
+        return self.sum_format if own is None else own
 
     @property
     def raw(self) -> bool:

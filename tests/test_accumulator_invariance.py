@@ -312,3 +312,21 @@ def test_integers(model: Any, rng: np.random.Generator, monkeypatch: pytest.Monk
     for threads in (1, 2, 5):
         lp.set_num_threads(threads)
         np.testing.assert_array_equal(lp.matmul(a, b, c=c, accumulator=model), want)
+
+
+def test_every_seed_is_taken() -> None:
+    """Seeds from 2**63 on do not fit in a signed number."""
+    x = np.linspace(0.1, 2.0, 50, dtype=np.float32)
+    model = lp.Sequential("fp16", "stochastic")
+    for seed in (0, 2**63 - 1, 2**63, 2**64 - 1):
+        got = lp.vecdot(x, x, "fp16", accumulator=model, rng=seed)
+        codes = lp.encode(x, "fp16").tolist()
+        want = lp.reference.accumulate(model, codes, codes, formats=("fp16", "fp16"), seed=seed)
+        assert float(got) == lp.reference.decode(want, "fp16"), seed
+
+
+def test_an_addend_of_another_format_is_rounded_to_it() -> None:
+    model = lp.FusedTruncated(4, 23, exponent_floor=-131, c_format="fp16")
+    for c in (1 + 2.0**-20, 2.0**100, 2.0**-127, 65519.0):
+        got = lp.vecdot([0.0], [0.0], "fp16", c=np.float32(c), accumulator=model)
+        assert float(got) == float(lp.round_to(np.float32(c), "fp16")), c
