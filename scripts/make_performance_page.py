@@ -97,8 +97,18 @@ def run(only: str | None) -> Results:
         subprocess.run([*command, "--bench", only or "track_"], env=environment, check=False)
         (Path(folder) / "asv.conf.json").unlink()
         found = collect(Path(folder))
-    kept = read_results().get("results", {}) if only else {}
-    return {**facts(), "results": kept | found}
+    before = read_results() if only else {}
+    machines, here = before.get("machines", []), facts()
+    kept = {name: record for name, record in before.get("results", {}).items() if name not in found}
+    used = sorted({record["machine"] for record in kept.values()})
+    for record in kept.values():
+        record["machine"] = used.index(record["machine"])
+    machines = [machines[i] for i in used]
+    if here not in machines:
+        machines.append(here)
+    for record in found.values():
+        record["machine"] = machines.index(here)
+    return {"machines": machines, "results": kept | found}
 
 
 def read_results() -> Results:
@@ -132,6 +142,15 @@ def cell(value: float | None, good: bool) -> str:
     return text if good else f"**{text}**"
 
 
+def described(machine: dict[str, Any]) -> str:
+    """Return what the numbers of a machine depend on, in a line."""
+    packages = ", ".join(f"{name} {number}" for name, number in machine["packages"].items())
+    return (
+        f"{machine['cpu']} ({machine['architecture']}, {machine['vectors']}), {machine['cores']} cores, "
+        f"{machine['system']}, Python {machine['python']}, {packages}, {machine['blas']}, on {machine['date']}"
+    )
+
+
 def always(*_: Any) -> bool:
     return True
 
@@ -143,7 +162,10 @@ def page(results: Results) -> str:
     told = results["results"]
 
     def section(name: str, good: Callable[[str, Any, float], bool] = always) -> str:
-        return grid(told[name], good) if name in told else "Not run.\n"
+        if name not in told:
+            return "Not run.\n"
+        where = f"\nMachine {told[name]['machine'] + 1}.\n" if len(results["machines"]) > 1 else ""
+        return grid(told[name], good) + where
 
     def one(name: str) -> float:
         return told[name]["values"][0] if name in told else float("nan")
@@ -171,15 +193,16 @@ def page(results: Results) -> str:
         ["n", "beyond operands and result"],
         [[str(n), f"{value / 2**20:.1f} MiB"] for n, value in values("bench_memory.Memory.track_extra")],
     )
-    packages = ", ".join(f"{name} {number}" for name, number in results["packages"].items())
+    machines = "".join(f"{i}. {described(machine)}\n" for i, machine in enumerate(results["machines"], 1))
     return f"""{MARKER}
 # Performance
 
-Measured on {results["date"]}: {results["cpu"]} ({results["architecture"]}, {results["vectors"]}), {results["cores"]}
-cores, {results["system"]}, Python {results["python"]}, {packages}, {results["blas"]}. Both sides of a ratio use
-all cores and run in turn in one process; a ratio is of medians. Turns of products are apart by a pause, since OpenBLAS'
-threads spin for a tenth of a second after each product, and who multiplies within that time has a core less. **Bold**
-marks what misses the mark that stands above its table. Another machine gives other ratios:
+Measured on
+
+{machines}
+Both sides of a ratio use all cores and run in turn in one process; a ratio is of medians. Turns of products are apart
+by a pause, since OpenBLAS' threads spin for a tenth of a second after each product, and who multiplies within that time
+has a core less. **Bold** marks what misses the mark that stands above its table. Another machine gives other ratios:
 {COMMAND} measures yours.
 
 ## Products of float32 matrices, rounding included
