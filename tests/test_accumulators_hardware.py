@@ -25,7 +25,7 @@ from accumulator_cases import (
     wrong,
 )
 from accumulator_points import wrong_points
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import lowprec as lp
@@ -83,6 +83,7 @@ CASES: list[tuple[acc.Accumulator, list[Any]]] = [
     (points.HMMA_F16, EIGHT),
 ]
 SHAPES = [(3, 37, 300), (4, 5, 7), (3, 16, 129), (3, 33, 1), (2, 64, 128), (3, 1, 7), (5, 15, 130), (3, 150, 140)]
+SLOW = (acc.FlushedPairwise, acc.FmaPairOddFirst, acc.EvenOddPair, acc.BfDotRoundOdd, acc.BfDotFused)  # their twins
 NUMBERED = [(model, formats, 3 * n + t) for n, (model, pairs) in enumerate(CASES) for t, formats in enumerate(pairs)]
 
 
@@ -92,7 +93,7 @@ def test_hardware(model: acc.Accumulator, formats: Any, number: int) -> None:
         shape = SHAPES[(number + 3 * turn) % len(SHAPES)]
         case = Case(model, formats, shape, number, special=(0, 0, 1)[turn])
         got = product(case)
-        lines = wrong(case, got, places(got.shape, 60, number))
+        lines = wrong(case, got, places(got.shape, 10 if isinstance(model, SLOW) else 60, number))
         assert not lines, f"{shape}: {len(lines)} wrong; " + "\n".join(lines[:2])
 
 
@@ -184,10 +185,10 @@ def test_bits_below_a_tie(model: acc.FusedTruncatedLateC) -> None:
     assert not lines, f"{len(lines)} wrong; {lines[:2]}"
 
 
-FLOATS = [m for m, pairs in CASES if ("bf16", "bf16") in pairs and m.result_format.name == "float32"]
+FLOATS = [points.HOPPER, Fused(7, 40), points.CDNA1, points.CDNA2, points.CDNA3, points.ZEN5, points.ARM, points.EBF16]
 
 
-@pytest.mark.parametrize("model", FLOATS, ids=repr)
+@pytest.mark.parametrize("model", [*FLOATS, acc.EvenOddPair(2)], ids=repr)
 @pytest.mark.parametrize("border", [-126, -149, 127], ids=str)
 def test_borders_of_float32(model: acc.Accumulator, border: int) -> None:
     """Sums around the smallest normal and subnormal numbers, and around the largest, by one product and c."""
@@ -199,7 +200,7 @@ def test_borders_of_float32(model: acc.Accumulator, border: int) -> None:
     near = nearest(np.array(2.0**border), "fp32")
     for c in (0, near, near - 1, near + 1, 1, near ^ (1 << 31), (near - 1) ^ (1 << 31)):
         case.c = np.full((len(numbers), len(others)), c)
-        lines = wrong(case, product(case), list(np.ndindex(case.c.shape)))
+        lines = wrong(case, product(case), places(case.c.shape, 80, c % 1000))
         assert not lines, f"{len(lines)} wrong; {lines[:2]}"
 
 
@@ -210,11 +211,10 @@ def test_signs_of_zeros(model: acc.Accumulator) -> None:
 
 def test_vdpbf16ps_without_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_sums._native, "multiply", lambda *_: False)
-    for number in range(8):
+    for number in (0, 1):
         test_hardware(points.ZEN5, ("bf16", "bf16"), number)
     test_signs_of_zeros(points.ZEN5)
-    for border in (-126, 127):
-        test_borders_of_float32(points.ZEN5, border)
+    test_borders_of_float32(points.ZEN5, -126)
 
 
 # ------------------------------------------------------------------------------------------------------ points by hand
@@ -262,7 +262,6 @@ SHORT = st.sampled_from(
 )
 
 
-@settings(max_examples=150)
 @given(st.data())
 def test_any_fused_truncated(data: st.DataObject) -> None:
     out = data.draw(st.sampled_from(["fp32", "fp32", "fp16", "bf16", "e5m7", "e4m3", "e8m20"]))
@@ -280,7 +279,6 @@ def test_any_fused_truncated(data: st.DataObject) -> None:
     drawn_wrong(data, model, (data.draw(SHORT), data.draw(SHORT)), 24)
 
 
-@settings(max_examples=150)
 @given(st.data())
 def test_any_late_c(data: st.DataObject) -> None:
     fraction = data.draw(st.integers(23, 40))
@@ -289,7 +287,6 @@ def test_any_late_c(data: st.DataObject) -> None:
     drawn_wrong(data, model, (data.draw(SHORT), data.draw(SHORT)), 24)
 
 
-@settings(max_examples=150)
 @given(st.data())
 def test_any_other(data: st.DataObject) -> None:
     even = acc.EvenOddPair(2 * data.draw(st.integers(1, 4)))
