@@ -287,6 +287,7 @@ def test_patches_take_room_that_does_not_grow(arguments: tuple[str, ...]) -> Non
 
 # ------------------------------------------------------------------------------------------------------- against torch
 @pytest.mark.oracles
+@pytest.mark.filterwarnings("ignore:Using padding='same'")  # torch may copy its input
 @pytest.mark.parametrize("number", range(len(GEOMETRIES)))
 def test_torch(number: int) -> None:
     torch = pytest.importorskip("torch")
