@@ -20,6 +20,7 @@ from lowprec.rounding import Subnormals
 
 _ROOM = 1 << 22  # rounded elements of an operand at a time
 _PIECE = 1 << 21  # multiply-adds of a piece of work
+_PIECE_ROWS = 32
 _PIECE_COLUMNS = 2 * strip.COLUMNS
 _ALONE = 200_000  # multiply-adds up to which the calling thread works alone
 
@@ -109,10 +110,10 @@ def _one(a: Array, b: Array, out: Array, plan: Plan, place: Place, scales: tuple
             _share(x, right, c, plan, place.moved(top, left), part)
 
 
-def _pieces(m: int, n: int, k: int) -> Iterator[tuple[slice, slice]]:
-    """Cut a block of the result into pieces."""
+def _pieces(m: int, n: int, k: int, least: int) -> Iterator[tuple[slice, slice]]:
+    """Cut a block of the result into pieces of at least so many rows, but no fewer than four."""
     wide = _PIECE_COLUMNS if n > _PIECE_COLUMNS else max(1, n)
-    tall = min(m, max(8, _PIECE // (wide * k)), max(8, -(-m // 4)))
+    tall = min(m, max(least, _PIECE // (wide * k)), max(8, -(-m // 4)))
     for left in range(0, n, wide):
         for top in range(0, m, tall):
             yield slice(top, min(m, top + tall)), slice(left, min(n, left + wide))
@@ -121,7 +122,9 @@ def _pieces(m: int, n: int, k: int) -> Iterator[tuple[slice, slice]]:
 def _share(a: Array, b: Array, c: Array, plan: Plan, place: Place, scales: Scales | None) -> None:
     """Run the pieces of a block on the threads."""
     run = evaluation(plan.model, (plan.a.fmt, plan.b.fmt), plan.item)
-    pieces = list(_pieces(c.shape[0], c.shape[1], a.shape[1]))
+    # Sums of several parts are put together in Python, which pays for larger pieces only.
+    least = _PIECE_ROWS if isinstance(run, Kernel) else 8 * _PIECE_ROWS
+    pieces = list(_pieces(c.shape[0], c.shape[1], a.shape[1], least))
     claimed = _threads.Pieces(len(pieces))
     target = c
     wanted = np.int64 if plan.integer else a.dtype

@@ -84,6 +84,7 @@ def restored_threads() -> Iterator[None]:
 def test_threads(one: Product, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_sums, "_ALONE", 0)
     monkeypatch.setattr(_sums, "_PIECE", 2000)
+    monkeypatch.setattr(_sums, "_PIECE_ROWS", 1)
     want = None
     for threads in (1, 2, 5):
         lp.set_num_threads(threads)
@@ -99,6 +100,7 @@ def test_threads_of_vecdot(one: Product, monkeypatch: pytest.MonkeyPatch) -> Non
         lp.set_num_threads(threads)
         monkeypatch.setattr(_sums, "_ALONE", 0 if threads > 1 else 1 << 30)
         monkeypatch.setattr(_sums, "_PIECE", piece)
+        monkeypatch.setattr(_sums, "_PIECE_ROWS", 1)
         got = bits(lp.vecdot(a, b, c=c, **one.how()))
         want = got if want is None else want
         np.testing.assert_array_equal(got, want)
@@ -110,7 +112,13 @@ def test_blocking(one: Product, room: int, piece: int, columns: int, monkeypatch
     """The private sizes of blocks and pieces decide nothing."""
     want = one.whole()
     vectors = bits(lp.vecdot(one.a, one.b.T[: len(one.a)], **one.how()))
-    for name, value in (("_ROOM", room), ("_PIECE", piece), ("_PIECE_COLUMNS", columns), ("_ALONE", 10)):
+    for name, value in (
+        ("_ROOM", room),
+        ("_PIECE", piece),
+        ("_PIECE_ROWS", 1),
+        ("_PIECE_COLUMNS", columns),
+        ("_ALONE", 10),
+    ):
         assert hasattr(_sums, name)
         monkeypatch.setattr(_sums, name, value)
     np.testing.assert_array_equal(one.whole(), want)
@@ -286,7 +294,7 @@ def test_block_scales(model: Any, rng: np.random.Generator, monkeypatch: pytest.
             got = lp.vecdot(scaled(case.a[i], sa[i], fmt, model), column, accumulator=model)
             np.testing.assert_array_equal(bits(got)[0], want[i, j])
     np.testing.assert_array_equal(bits(lp.linear(a, rows, accumulator=model)), want)
-    for name, value in (("_ROOM", 500), ("_PIECE", 3000), ("_PIECE_COLUMNS", 16), ("_ALONE", 0)):
+    for name, value in (("_ROOM", 500), ("_PIECE", 3000), ("_PIECE_ROWS", 1), ("_PIECE_COLUMNS", 16), ("_ALONE", 0)):
         monkeypatch.setattr(_sums, name, value)
     for threads in (1, 2, 5):
         lp.set_num_threads(threads)
@@ -307,7 +315,7 @@ def test_integers(model: Any, rng: np.random.Generator, monkeypatch: pytest.Monk
     np.testing.assert_array_equal(lp.linear(a, b.T, c=c, accumulator=model), want)
     both = c.astype(np.int32)
     np.testing.assert_array_equal(lp.matmul(a, b, c=both, accumulator=model, out=both), want)
-    for name, value in (("_ROOM", 500), ("_PIECE", 3000), ("_PIECE_COLUMNS", 16), ("_ALONE", 0)):
+    for name, value in (("_ROOM", 500), ("_PIECE", 3000), ("_PIECE_ROWS", 1), ("_PIECE_COLUMNS", 16), ("_ALONE", 0)):
         monkeypatch.setattr(_sums, name, value)
     for threads in (1, 2, 5):
         lp.set_num_threads(threads)

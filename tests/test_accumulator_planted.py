@@ -194,7 +194,7 @@ def split_threads(model: Any) -> Check:
         with pytest.MonkeyPatch.context() as patch:
             one = Product(model, ("fp16", "fp16"))
             want = one.whole()
-            for name in ("_ROOM", "_PIECE"):
+            for name in ("_ROOM", "_PIECE", "_PIECE_ROWS"):
                 patch.setattr(_sums, name, 200)
             np.testing.assert_array_equal(one.whole(), want)
 
