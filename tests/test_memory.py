@@ -40,8 +40,9 @@ PEAK = """
 
     m, k, n = map(int, sys.argv[1:4])
     dtype, out_dtype, transposed = sys.argv[4], sys.argv[5] if sys.argv[5] != "-" else None, sys.argv[6] == "T"
+    accumulator = sys.argv[7] if sys.argv[7:] else None
     warm = np.ones((300, 300), np.float32)
-    lp.matmul(warm, warm, dtype, out_dtype=out_dtype)
+    lp.matmul(warm, warm, dtype, out_dtype=out_dtype, accumulator=accumulator)
     a = np.ones((m, k), np.float32)
     b = np.ones((n, k), np.float32).T if transposed else np.ones((k, n), np.float32)
     try:
@@ -51,7 +52,7 @@ PEAK = """
         print("no peak")
         sys.exit()
     before = status("VmRSS")
-    result = lp.matmul(a, b, dtype, out_dtype=out_dtype)
+    result = lp.matmul(a, b, dtype, out_dtype=out_dtype, accumulator=accumulator)
     assert float(result[0, 0]) == k, result[0, 0]
     print(status("VmHWM") - before - result.nbytes)
 """
@@ -65,6 +66,9 @@ PEAK = """
         ("64", "32768", "2048", "bf16", "-", "T"),
         ("5000", "128", "5000", "fp16", "fp32", "-"),
         ("6000", "128", "4000", "fp16", "bf16", "-"),
+        ("256", "4096", "4000", "bf16", "-", "-", "nvidia-hopper"),
+        ("64", "32768", "2048", "bf16", "-", "T", "exact"),
+        ("2000", "64", "3000", "fp16", "fp16", "-", "amd-cdna3"),
     ],
     ids=" ".join,
 )
