@@ -7,5 +7,29 @@ itself.
 
 from lowprec.reference.models import accumulate
 from lowprec.reference.numbers import decode, dot, encode, fma, matmul, philox4x32, random_word, round_to
+from lowprec.reference.quantize import (
+    Block,
+    dequantize_block,
+    nearest_code,
+    quantize_block,
+    scale_exponent,
+    tensor_scale,
+)
 
-__all__ = ["accumulate", "decode", "dot", "encode", "fma", "matmul", "philox4x32", "random_word", "round_to"]
+__all__ = [
+    "Block",
+    "accumulate",
+    "decode",
+    "dequantize_block",
+    "dot",
+    "encode",
+    "fma",
+    "matmul",
+    "nearest_code",
+    "philox4x32",
+    "quantize_block",
+    "random_word",
+    "round_to",
+    "scale_exponent",
+    "tensor_scale",
+]
