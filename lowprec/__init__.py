@@ -3,6 +3,7 @@
 import typing
 
 from lowprec._threads import get_num_threads, set_num_threads
+from lowprec.codebooks import CodebookFormat
 from lowprec.codec import cast, decode, encode, pack, round_to, unpack
 from lowprec.formats import FloatFormat, IntFormat, format, formats
 from lowprec.matmul import linear, matmul, vecdot
@@ -29,8 +30,10 @@ if typing.TYPE_CHECKING:
         Sequential,
     )
     from lowprec.arrays import QuantizedArray
+    from lowprec.blocks import BlockFormat, block_format, block_formats
     from lowprec.compare import compare_accumulators
     from lowprec.conv import conv2d
+    from lowprec.files import load, save
     from lowprec.hardware import ApproximationWarning, Instruction, Preset, preset, presets
     from lowprec.study import study
 
@@ -40,7 +43,9 @@ __all__ = [
     "ApproximationWarning",
     "BfDotFused",
     "BfDotRoundOdd",
+    "BlockFormat",
     "Chunked",
+    "CodebookFormat",
     "EvenOddPair",
     "Exact",
     "FloatFormat",
@@ -63,6 +68,8 @@ __all__ = [
     "Sequential",
     "Subnormals",
     "__version__",
+    "block_format",
+    "block_formats",
     "cast",
     "compare_accumulators",
     "conv2d",
@@ -72,12 +79,14 @@ __all__ = [
     "formats",
     "get_num_threads",
     "linear",
+    "load",
     "matmul",
     "pack",
     "preset",
     "presets",
     "probe",
     "round_to",
+    "save",
     "set_num_threads",
     "study",
     "unpack",
@@ -107,6 +116,8 @@ _MODELS = (
 _HARDWARE = ("ApproximationWarning", "Instruction", "Preset", "preset", "presets")
 _LATER = {
     "QuantizedArray": "lowprec.arrays",
+    **dict.fromkeys(("load", "save"), "lowprec.files"),
+    **dict.fromkeys(("BlockFormat", "block_format", "block_formats"), "lowprec.blocks"),
     "compare_accumulators": "lowprec.compare",
     "conv2d": "lowprec.conv",
     "probe": "lowprec._probe",

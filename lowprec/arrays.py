@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from lowprec import _checks
-from lowprec.codec import cast, decode
+from lowprec._checks import Array
+from lowprec._grid import block_lengths, cut, grid_shape, layout, spread, turned
+from lowprec._storage import from_arrays, to_arrays
+from lowprec.codebooks import CodebookFormat, ElementFormat, element_of
+from lowprec.codec import cast, decode, pack, unpack
 from lowprec.formats import FloatFormat, Format, IntFormat, stored_format
 
-Array = np.ndarray[Any, Any]
 
-
-@dataclass(frozen=True, eq=False, repr=False)
 class QuantizedArray:
-    """Codes of a format with scales: per tensor, per slice of an axis, or per block along an axis.
+    """Codes of a format with scales: per tensor, per slice of an axis, or per block along axes.
 
-    The number that a code stands for is ``(value of the code - zero point) * scale``.
+    The number that a code stands for is ``(value of the code - zero point) * (scale * tensor scale) + offset``.
 
     Parameters
     ----------
@@ -27,16 +29,23 @@ class QuantizedArray:
         ml_dtypes, int8, ...).
     scale : array_like of float
         The scales. Their dtype is the scale format: float32, `ml_dtypes.float8_e8m0fnu` and so on; Python numbers
-        make float32. The shape is ``()`` without `axis`; ``(codes.shape[axis],)`` with `axis` alone; with
-        `block_size` that of `codes`, the length of `axis` divided by `block_size` and rounded up.
+        make float32. The shape is ``()`` without `axis`; the lengths of the axes in `axis` without `block_size`; with
+        `block_size` that of `codes`, the length of each `axis` divided by its block and rounded up.
     zero_point : array_like of int, optional
         For integer formats: the code value that stands for 0. A scalar, or of the shape of `scale`.
-    format : str, FloatFormat, IntFormat or dtype
+    format : str, FloatFormat, IntFormat, CodebookFormat or dtype
         The format of the elements.
-    axis : int, optional
-        The axis along which scales differ.
-    block_size : int, optional
-        Consecutive elements along `axis` that share a scale; the last block may be shorter.
+    axis : int or tuple of int, optional
+        The axes along which scales differ.
+    block_size : int or tuple of int, optional
+        Consecutive elements along `axis` that share a scale, one number for each axis; the last block may be shorter.
+        On all other axes scales then differ from element to element, as OCP's block formats have it.
+    tensor_scale : float, optional
+        A second scale, of all elements (NVFP4); kept in float32.
+    offset : array_like of float, optional
+        What is added to the scaled number, of the shape of `scale` (the minimum of GGML's formats).
+    recipe : str, optional
+        How the array was made, for `repr`.
 
     Raises
     ------
@@ -47,8 +56,9 @@ class QuantizedArray:
 
     Notes
     -----
-    The arrays are not copied where that can be avoided, and cannot be written through this object. It compares by
-    identity.
+    Codes of less than 8 bits are stored packed, and unpacked whenever `codes` is asked for; other arrays are not copied
+    where that can be avoided. Nothing can be written through this object. It compares by identity. Scales may be any
+    numbers here, NaN for a block that holds none; `quantize` makes positive ones.
 
     Examples
     --------
@@ -60,55 +70,128 @@ class QuantizedArray:
     QuantizedArray(shape=(2, 64), format='float4_e2m1fn', scale='float8_e8m0fnu', axis=1, block_size=32)
     >>> q.nbytes, q.dequantize()[0, 0]
     (68, np.float32(0.5))
+    >>> q[1:, :32].shape
+    (1, 64 // 2)
     """
 
-    codes: Array
+    __slots__ = (
+        "__weakref__", "_bytes", "_codes", "_order", "_shape", "axis", "block_size", "format", "offset", "recipe",
+        "scale", "tensor_scale", "zero_point",
+    )  # fmt: skip
+
+    _bytes: Array | None
+    _codes: Array | None
+    _order: tuple[int, ...] | None
+    _shape: tuple[int, ...]
     scale: Array
-    zero_point: Array | None = None
-    format: Format = field(kw_only=True)
-    axis: int | None = field(default=None, kw_only=True)
-    block_size: int | None = field(default=None, kw_only=True)
+    zero_point: Array | None
+    format: ElementFormat
+    axis: int | tuple[int, ...] | None
+    block_size: int | tuple[int, ...] | None
+    tensor_scale: np.float32 | None
+    offset: Array | None
+    recipe: str
 
     __array_ufunc__ = None  # so that NumPy's operators do not take it for an object array
 
-    def __post_init__(self) -> None:
-        """Check and normalise."""
-        fmt = _checks.fmt_of(self.format, "format")
-        codes = _codes(self.codes, fmt)
-        axis, block = _axis(self.axis, codes.ndim), self.block_size
-        if block is not None:
-            block = _positive(block, "block_size")
-            if axis is None:
-                msg = f"`axis` must be given with block_size={block}, got None; pass axis=-1 for the last one."
-                raise ValueError(msg)
-        scale = _scale_array(self.scale)
-        expected = _scale_shape(codes.shape, axis, block)
-        if scale.shape != expected:
+    def __init__(
+        self,
+        codes: ArrayLike,
+        scale: ArrayLike,
+        zero_point: ArrayLike | None = None,
+        *,
+        format: Any,  # noqa: A002 - the contract's name
+        axis: int | tuple[int, ...] | None = None,
+        block_size: int | tuple[int, ...] | None = None,
+        tensor_scale: float | None = None,
+        offset: ArrayLike | None = None,
+        recipe: str = "",
+    ) -> None:
+        fmt = element_of(format, "format")
+        patterns = _codes(codes, fmt)
+        along, block = layout(axis, block_size, patterns.ndim)
+        scales = _scale_array(scale, "scale")
+        expected = grid_shape(patterns.shape, along, block)
+        if scales.shape != expected:
             how = "".join(
-                f", {name}={value}" for name, value in (("axis", axis), ("block_size", block)) if value is not None
+                f", {name}={value}" for name, value in (("axis", along), ("block_size", block)) if value is not None
             )
-            msg = f"`scale` must have shape {expected} for codes of shape {codes.shape}{how}, got {scale.shape}."
+            msg = f"`scale` must have shape {expected} for codes of shape {patterns.shape}{how}, got {scales.shape}."
             raise ValueError(msg)
-        values = {"codes": codes, "scale": scale, "zero_point": _zero_point(self.zero_point, fmt, expected)}
-        for name, array in values.items():
-            object.__setattr__(self, name, None if array is None else _read_only(array))
-        for name, value in (("format", fmt), ("axis", axis), ("block_size", block)):
+        added = None if offset is None else _scale_array(offset, "offset")
+        if added is not None and added.shape not in ((), expected):
+            msg = f"`offset` must be a scalar or have the shape of `scale`, {expected}, got {added.shape}."
+            raise ValueError(msg)
+        if not isinstance(recipe, str):
+            msg = f"`recipe` must be a string, got {recipe!r} of type {type(recipe).__name__}."
+            raise TypeError(msg)
+        packed = fmt.bits < 8
+        point = _zero_point(zero_point, fmt, expected)
+        values: dict[str, Any] = {
+            "_codes": None if packed else _read_only(patterns),
+            "_bytes": _read_only(pack(patterns, fmt)) if packed else None,
+            "_shape": patterns.shape,
+            "_order": None,
+            "scale": _read_only(scales),
+            "zero_point": None if point is None else _read_only(point),
+            "format": fmt,
+            "axis": along,
+            "block_size": block,
+            "tensor_scale": _tensor_scale(tensor_scale),
+            "offset": None if added is None else _read_only(np.broadcast_to(added, expected)),
+            "recipe": recipe,
+        }
+        for name, value in values.items():
             object.__setattr__(self, name, value)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Refuse: what was quantised stays as it is."""
+        msg = f"`{name}` of a QuantizedArray must not be set; make a new one."
+        raise AttributeError(msg)
+
+    def __delattr__(self, name: str) -> None:
+        """Refuse, too."""
+        self.__setattr__(name, None)
+
+    def __reduce__(self) -> Any:
+        """Pickle by what it is made of."""
+        return _rebuilt, (self.codes, self.scale, self.zero_point, self._facts())
+
+    def _facts(self) -> dict[str, Any]:
+        """Return the keyword arguments that make an array like this one."""
+        names = ("format", "axis", "block_size", "tensor_scale", "offset", "recipe")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def codes(self) -> Array:
+        """The codes, one to an element of an unsigned array, read-only."""
+        if self._codes is not None:
+            return self._codes
+        flat = unpack(self._bytes, self.format, math.prod(self._shape))
+        codes = flat.reshape(self._shape)
+        return _read_only(codes if self._order is None else codes.transpose(self._order))
+
+    @property
+    def packed(self) -> Array:
+        """The codes in C order as `pack` packs them: a uint8 array of one axis."""
+        if self._bytes is not None and self._order is None:
+            return self._bytes
+        return _read_only(pack(self.codes, self.format))
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the codes."""
-        return tuple(self.codes.shape)
+        return self._shape if self._order is None else tuple(self._shape[axis] for axis in self._order)
 
     @property
     def ndim(self) -> int:
         """Number of axes."""
-        return self.codes.ndim
+        return len(self._shape)
 
     @property
     def size(self) -> int:
         """Number of elements."""
-        return self.codes.size
+        return math.prod(self._shape)
 
     @property
     def scale_format(self) -> Format:
@@ -116,12 +199,17 @@ class QuantizedArray:
         return stored_format(self.scale.dtype)  # type: ignore[return-value]
 
     @property
+    def blocks(self) -> tuple[int, ...]:
+        """How many elements along each axis share a scale."""
+        return block_lengths(self.shape, self.axis, self.block_size)
+
+    @property
     def nbytes(self) -> int:
-        """Bytes of the codes packed without gaps, of the scales, and of zero points at the elements' width."""
+        """Bytes of the codes packed without gaps, of scales and offsets, and of zero points at the elements' width."""
         points = 0 if self.zero_point is None else self.zero_point.size
-        return (
-            sum(-(-bits // 8) for bits in (self.size * self.format.bits, points * self.format.bits)) + self.scale.nbytes
-        )
+        packed = sum(-(-bits // 8) for bits in (self.size * self.format.bits, points * self.format.bits))
+        others = 0 if self.offset is None else self.scale.size * self.offset.dtype.itemsize
+        return packed + self.scale.nbytes + others + (0 if self.tensor_scale is None else 4)
 
     @property
     def T(self) -> QuantizedArray:
@@ -137,7 +225,7 @@ class QuantizedArray:
         return self.transpose(*range(self.ndim - 2), self.ndim - 1, self.ndim - 2)
 
     def transpose(self, *axes: int) -> QuantizedArray:
-        """Return the array with its axes in another order, as a view.
+        """Return the array with its axes in another order, without a copy.
 
         Parameters
         ----------
@@ -147,7 +235,7 @@ class QuantizedArray:
         Returns
         -------
         QuantizedArray
-            Codes and scales are views.
+            Codes and scales are those of this array.
 
         Raises
         ------
@@ -165,14 +253,43 @@ class QuantizedArray:
         if sorted(order) != list(range(self.ndim)):
             msg = f"`axes` must be the axes 0 to {self.ndim - 1}, each once, got {axes}."
             raise ValueError(msg)
-        by_block = self.block_size is not None
-        scale, point = (
-            array.transpose(order) if array is not None and by_block else array
-            for array in (self.scale, self.zero_point)
+        axis, block, turn = turned(self.axis, self.block_size, order)
+        grids = [
+            x if x is None or turn is None else x.transpose(turn) for x in (self.scale, self.zero_point, self.offset)
+        ]
+        before = range(self.ndim) if self._order is None else self._order
+        return self._like(
+            _codes=None if self._codes is None else self._codes.transpose(order),
+            _order=None if self._codes is not None else tuple(before[axis] for axis in order),
+            _shape=tuple(self.shape[axis] for axis in order) if self._codes is not None else self._shape,
+            scale=grids[0],
+            zero_point=grids[1],
+            offset=grids[2],
+            axis=axis,
+            block_size=block,
         )
-        axis = None if self.axis is None else order.index(self.axis)
-        facts: dict[str, Any] = {"format": self.format, "axis": axis, "block_size": self.block_size}
-        return QuantizedArray(self.codes.transpose(order), scale, point, **facts)  # type: ignore[arg-type]
+
+    def _like(self, **changes: Any) -> QuantizedArray:
+        """Return a copy with other attributes, which are known to be right."""
+        made = object.__new__(QuantizedArray)
+        for name in self.__slots__:
+            if name != "__weakref__":
+                object.__setattr__(made, name, changes.get(name, getattr(self, name)))
+        return made
+
+    def __getitem__(self, index: Any) -> QuantizedArray:
+        """Return a part: integers and slices, on whole blocks where blocks are longer than one element.
+
+        Raises
+        ------
+        TypeError
+            If an index is neither an integer, a slice nor an ellipsis.
+        IndexError
+            If an index is out of range or there are too many.
+        ValueError
+            If a slice cuts a block, or takes a step along an axis with blocks.
+        """
+        return cut(self, index)
 
     def dequantize(self, dtype: Any = np.float32) -> Array:
         """Return the numbers that the codes stand for.
@@ -194,8 +311,8 @@ class QuantizedArray:
 
         Notes
         -----
-        Difference and product are taken in float64, where they are exact as long as the precisions of element and scale
-        add to 53 or less; the result is rounded to `dtype` once, to nearest even.
+        Differences, products and sums are taken in float64, where they are exact as long as the precisions of element
+        and scales add to 53 or less; the result is rounded to `dtype` once, to nearest even.
 
         Examples
         --------
@@ -209,22 +326,22 @@ class QuantizedArray:
             msg = f"`dtype` must be a floating dtype of NumPy or ml_dtypes, got {target}."
             raise TypeError(msg)
         values: Array = np.asarray(decode(self.codes, self.format, dtype=np.float64))
+        scale = self.scale.astype(np.float64)
         with np.errstate(all="ignore"):
+            if self.tensor_scale is not None:
+                scale = np.asarray(scale * np.float64(self.tensor_scale))
             if self.zero_point is not None:
                 values = values - self._spread(self.zero_point.astype(np.float64))
-            values = np.asarray(values * self._spread(self.scale.astype(np.float64)))
+            values = np.asarray(values * self._spread(scale))
+            if self.offset is not None:
+                values = np.asarray(values + self._spread(self.offset.astype(np.float64)))
             if target in (np.float32, np.float64):
                 return values.astype(target, copy=False)
         return np.asarray(cast(values, kept))
 
     def _spread(self, each: Array) -> Array:
         """Return an array of the scales' shape, made to broadcast with the codes."""
-        if self.axis is None:
-            return each
-        if self.block_size is None:
-            return each.reshape([-1 if axis == self.axis else 1 for axis in range(self.ndim)])
-        spread = np.repeat(each, self.block_size, axis=self.axis)
-        return spread[tuple(slice(length) for length in self.shape)]
+        return spread(each, self.shape, self.axis, self.block_size)
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> Array:
         """Refuse: whether codes or values are meant is for the caller to say."""
@@ -241,9 +358,68 @@ class QuantizedArray:
     def __repr__(self) -> str:
         """Return what it is, without its numbers."""
         facts = [f"shape={self.shape}", f"format={self.format.name!r}", f"scale={self.scale_format.name!r}"]
-        facts += ["zero_point=True"] if self.zero_point is not None else []
+        facts += [f"{name}=True" for name in ("zero_point", "offset") if getattr(self, name) is not None]
         facts += [f"{name}={value}" for name in ("axis", "block_size") if (value := getattr(self, name)) is not None]
+        facts += [] if self.tensor_scale is None else [f"tensor_scale={float(self.tensor_scale):.6g}"]
+        facts += [f"recipe={self.recipe!r}"] if self.recipe else []
         return f"QuantizedArray({', '.join(facts)})"
+
+    def to_arrays(self, prefix: str = "") -> dict[str, Array]:
+        """Return plain arrays that hold everything, for `numpy.savez` and its like.
+
+        Parameters
+        ----------
+        prefix : str
+            Put before the names, so that several arrays can share a file.
+
+        Returns
+        -------
+        dict of str to ndarray
+            ``prefix + "codes"`` (packed, uint8), ``"scale"`` (float8 and bfloat16 as unsigned integers),
+            ``"zero_point"`` and ``"offset"`` if there are any, and ``"facts"``, UTF-8 JSON as uint8.
+
+        Raises
+        ------
+        TypeError
+            If `prefix` is not a string.
+
+        Examples
+        --------
+        >>> import lowprec as lp
+        >>> sorted(lp.quantize([1.0, 2.0], "int8").to_arrays("w."))
+        ['w.codes', 'w.facts', 'w.scale']
+        """
+        return to_arrays(self, prefix)
+
+    @classmethod
+    def from_arrays(cls, arrays: Any, prefix: str = "") -> QuantizedArray:
+        """Return the array that `to_arrays` took apart.
+
+        Parameters
+        ----------
+        arrays : mapping of str to ndarray
+            What `to_arrays` gave, such as what `numpy.load` opens.
+        prefix : str
+            What the names begin with.
+
+        Returns
+        -------
+        QuantizedArray
+            Equal to the one saved, bit for bit.
+
+        Raises
+        ------
+        ValueError
+            If a name is missing or the facts are not those of a QuantizedArray.
+
+        Examples
+        --------
+        >>> import lowprec as lp
+        >>> q = lp.quantize([1.0, 2.0], "int8")
+        >>> lp.QuantizedArray.from_arrays(q.to_arrays()).dequantize()
+        array([1.007874, 2.      ], dtype=float32)
+        """
+        return from_arrays(cls, arrays, prefix)
 
 
 def _read_only(array: Array) -> Array:
@@ -253,34 +429,31 @@ def _read_only(array: Array) -> Array:
     return view
 
 
-def _positive(value: Any, name: str) -> int:
-    """Check a length."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        msg = f"`{name}` must be an integer of 1 or more, got {value!r} of type {type(value).__name__}."
-        raise TypeError(msg)
-    if value < 1:
-        msg = f"`{name}` must be 1 or more, got {value}."
-        raise ValueError(msg)
-    return int(value)
+def _rebuilt(codes: Array, scale: Array, point: Array | None, facts: dict[str, Any]) -> QuantizedArray:
+    """Return a pickled array."""
+    return QuantizedArray(codes, scale, point, **facts)
 
 
-def _axis(axis: Any, ndim: int) -> int | None:
-    """Check an axis, counted from the front."""
-    if axis is None:
+def _tensor_scale(value: Any) -> np.float32 | None:
+    """Check the second scale."""
+    if value is None:
         return None
-    if isinstance(axis, bool) or not isinstance(axis, (int, np.integer)):
-        msg = f"`axis` must be an integer or None, got {axis!r} of type {type(axis).__name__}."
+    array = _checks.plain_array(value, "tensor_scale")
+    if array.shape != () or array.dtype.kind not in "fiu":
+        msg = f"`tensor_scale` must be one real number or None, got {value!r}."
         raise TypeError(msg)
-    if not -ndim <= axis < ndim:
-        msg = f"`axis` must be from {-ndim} to {ndim - 1} for codes with {ndim} axes, got {axis}."
-        raise ValueError(msg)
-    return int(axis) % ndim
+    return np.float32(array[()])
 
 
-def _codes(codes: Any, fmt: Format) -> Array:
+def _codes(codes: Any, fmt: ElementFormat) -> Array:
     """Return codes in the format's code dtype."""
     array = _checks.plain_array(codes, "codes")
-    if array.dtype == fmt.storage_dtype and array.dtype.itemsize == fmt.code_dtype.itemsize and fmt.name != "tf32":
+    if (
+        not isinstance(fmt, CodebookFormat)
+        and array.dtype == fmt.storage_dtype
+        and array.dtype.itemsize == fmt.code_dtype.itemsize
+        and fmt.name != "tf32"
+    ):
         array = array.view(fmt.code_dtype)
         return array & fmt.code_dtype.type((1 << fmt.bits) - 1) if fmt.bits < 8 else array
     if array.dtype.kind not in "iu":
@@ -289,41 +462,33 @@ def _codes(codes: Any, fmt: Format) -> Array:
         )
         raise TypeError(msg)
     low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
-    if low < 0 or high >> fmt.bits:
-        msg = f"`codes` must be from 0 to {2**fmt.bits - 1} for `{fmt}`, got {low if low < 0 else high}."
+    last = len(fmt.values) - 1 if isinstance(fmt, CodebookFormat) else (1 << fmt.bits) - 1
+    if low < 0 or high > last:
+        msg = f"`codes` must be from 0 to {last} for `{fmt}`, got {low if low < 0 else high}."
         raise ValueError(msg)
     return array.astype(fmt.code_dtype, copy=False)
 
 
-def _scale_array(scale: Any) -> Array:
+def _scale_array(scale: Any, name: str) -> Array:
     """Return scales as an array of a floating dtype; Python numbers make float32."""
-    array = _checks.plain_array(scale, "scale")
+    array = _checks.plain_array(scale, name)
     if not hasattr(scale, "dtype") and array.dtype.kind in "iuf":
         array = array.astype(np.float32)
     if not isinstance(stored_format(array.dtype.newbyteorder("=")), FloatFormat):
         mend = (
             "; view codes of scales as their dtype, such as ml_dtypes.float8_e8m0fnu" if array.dtype.kind in "u" else ""
         )
-        msg = f"`scale` must be of a floating dtype of NumPy or ml_dtypes, got {array.dtype}{mend}."
+        msg = f"`{name}` must be of a floating dtype of NumPy or ml_dtypes, got {array.dtype}{mend}."
         raise TypeError(msg)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def _scale_shape(shape: tuple[int, ...], axis: int | None, block: int | None) -> tuple[int, ...]:
-    """Return the shape that scales must have."""
-    if axis is None:
-        return ()
-    if block is None:
-        return (shape[axis],)
-    return (*shape[:axis], -(-shape[axis] // block), *shape[axis + 1 :])
-
-
-def _zero_point(point: Any, fmt: Format, shape: tuple[int, ...]) -> Array | None:
+def _zero_point(point: Any, fmt: ElementFormat, shape: tuple[int, ...]) -> Array | None:
     """Return zero points as int64 of the scales' shape."""
     if point is None:
         return None
     if not isinstance(fmt, IntFormat):
-        msg = f"`zero_point` must be None for the float format `{fmt}`, got {point!r}."
+        msg = f"`zero_point` must be None for `{fmt}`, which is no integer format, got {point!r}."
         raise ValueError(msg)
     array = _checks.plain_array(point, "zero_point")
     if array.dtype.kind not in "iu":

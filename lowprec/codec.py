@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from lowprec import _checks, _threads
 from lowprec._checks import Array, Modes, Source
 from lowprec._rules import POWER_THRESHOLD, bare_powers, decode_width, fits, make_decoding, make_rule, rule_width
+from lowprec.codebooks import CodebookFormat, element_of
 from lowprec.formats import Format, IntFormat
 from lowprec.kernels import codec as kernels
 from lowprec.rounding import Rounding
@@ -185,8 +186,10 @@ def encode(
     >>> lp.encode(1000.0, "e4m3fn", overflow="saturate")
     np.uint8(126)
     """
-    form = _checks.fmt_of(fmt, "fmt")
     how = _checks.modes(rounding, overflow, subnormals, random_bits)
+    if isinstance(fmt, CodebookFormat):
+        return _by_table(fmt.encode(x), fmt, how, out)
+    form = _checks.fmt_of(fmt, "fmt")
     _checks.policy(form, how.overflow)
     seed = _checks.seed(rng, how.rounding)
     src = _checks.source(x, "x")
@@ -328,11 +331,13 @@ def decode(codes: ArrayLike, fmt: Any, *, dtype: Any = np.float32, out: Array | 
     >>> lp.decode([56, 126, 127], "e4m3fn")
     array([  1., 448.,  nan], dtype=float32)
     """
-    form = _checks.fmt_of(fmt, "fmt")
     target = np.dtype(dtype)
     if target not in (np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64)):
         msg = f"`dtype` must be float16, float32 or float64, got {target}; convert the result with astype."
         raise TypeError(msg)
+    if isinstance(fmt, CodebookFormat):
+        return _by_table(fmt.decode(codes, target), fmt, None, out)
+    form = _checks.fmt_of(fmt, "fmt")
     if not fits(form, target):
         wider = "float32" if fits(form, np.dtype(np.float32)) else "float64"
         msg = f"`dtype` must hold every value of `{form}`, got {target}; pass dtype=np.{wider}."
@@ -370,6 +375,17 @@ def decode(codes: ArrayLike, fmt: Any, *, dtype: Any = np.float32, out: Array | 
     return values[()] if place is None else place
 
 
+def _by_table(found: Array, fmt: CodebookFormat, how: Modes | None, out: Any) -> Any:
+    """Return what a codebook gives, in ``out`` if that is asked for; it has one rounding only."""
+    if how is not None and (how.rounding is not Rounding.NEAREST_EVEN or str(how.overflow or "saturate") != "saturate"):
+        msg = f"`rounding` and `overflow` must be left at nearest and saturate for the codebook `{fmt}`, got {how}."
+        raise ValueError(msg)
+    if out is None:
+        return found[()]
+    _checks.writable(out, found.shape, found.dtype)[...] = found
+    return out
+
+
 def _largest(array: Array) -> int:
     """Return the largest of some unsigned integers."""
     if not array.flags.c_contiguous or not array.dtype.isnative:
@@ -380,7 +396,7 @@ def _largest(array: Array) -> int:
     return max(found)
 
 
-def _checked_codes(codes: ArrayLike, fmt: Format) -> Array:
+def _checked_codes(codes: ArrayLike, fmt: Format | CodebookFormat) -> Array:
     """Return codes in the format's code dtype, or raise."""
     array = np.asarray(codes)
     if array.dtype.kind not in "iu" and not (array.size == 0 and array.dtype.kind == "f"):
@@ -483,7 +499,7 @@ def pack(codes: ArrayLike, fmt: Any) -> Array:
     >>> lp.pack([1, 2, 15], "fp4")
     array([33, 15], dtype=uint8)
     """
-    form = _checks.fmt_of(fmt, "fmt")
+    form = element_of(fmt, "fmt")
     flat = _checked_codes(codes, form).reshape(-1)
     little = flat.astype(flat.dtype.newbyteorder("<"), copy=False)
     if form.bits == flat.dtype.itemsize * 8:
@@ -531,7 +547,7 @@ def unpack(data: Any, fmt: Any, count: int) -> Array:
     >>> lp.unpack(b"!\x0f", "fp4", 3)
     array([ 1,  2, 15], dtype=uint8)
     """
-    form = _checks.fmt_of(fmt, "fmt")
+    form = element_of(fmt, "fmt")
     if isinstance(count, bool) or not isinstance(count, (int, np.integer)):
         msg = f"`count` must be an integer, got {count!r}; pass how many codes were packed."
         raise TypeError(msg)

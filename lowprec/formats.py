@@ -464,7 +464,11 @@ _BY_NAME: dict[str, Format] = {word: fmt for fmt in _TABLE for word in (fmt.name
 _BY_DTYPE: dict[np.dtype[Any], Format] = {
     fmt.storage_dtype: fmt for fmt in _TABLE if fmt.storage_dtype is not None and fmt.name != "tf32"
 }
-_BLOCK_FORMATS = ("mxfp8_e4m3", "mxfp8_e5m2", "mxfp6_e2m3", "mxfp6_e3m2", "mxfp4", "mxint8", "nvfp4")
+# Names that `blocks.py` explains; here only to say so.
+_BLOCK_FORMATS = (
+    *("mxfp8_e4m3", "mxfp8_e5m2", "mxfp6_e2m3", "mxfp6_e3m2", "mxfp4", "mxint8", "nvfp4", "nf4", "fp4_bnb"),
+    *("q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "iq4_nl"),
+)
 _AMBIGUOUS = {"fp8": ("fp8_e4m3", "fp8_e5m2"), "float8": ("fp8_e4m3", "fp8_e5m2"), "fp6": ("e2m3fn", "e3m2fn")}
 
 
@@ -500,8 +504,8 @@ def format(fmt: Any, /) -> Format:  # noqa: A001 - the contract's name
     Parameters
     ----------
     fmt : str, FloatFormat, IntFormat, numpy.dtype or scalar type
-        A canonical name (`float8_e4m3fn`), an alias (`e4m3fn`), a custom IEEE-like name (`e5m7`), a NumPy or
-        ml_dtypes dtype, or a format, which comes back unchanged.
+        A canonical name (`float8_e4m3fn`), an alias (`e4m3fn`), a custom IEEE-like name (`e5m7`), an
+        integer's (`int3`, `uint5`), a NumPy or ml_dtypes dtype, or a format, which comes back unchanged.
 
     Returns
     -------
@@ -549,6 +553,8 @@ def _named(name: str) -> Format:
         return _BY_NAME[word]
     if custom := re.fullmatch(r"e(\d+)m(\d+)", word):
         return FloatFormat(word, exponent_bits=int(custom[1]), mantissa_bits=int(custom[2]))
+    if (whole := re.fullmatch(r"(u?)int(\d{1,2})", word)) and 1 <= int(whole[2]) <= 32:
+        return IntFormat(bits=int(whole[2]), is_signed=not whole[1])
     if word in _AMBIGUOUS:
         one, other = _AMBIGUOUS[word]
         msg = f"`fmt` must name one format, got {name!r}, which is ambiguous; write {one!r} or {other!r}."
@@ -556,7 +562,7 @@ def _named(name: str) -> Format:
     if word in _BLOCK_FORMATS:
         msg = (
             f"`fmt` must name an element format, got the block format {name!r}, whose elements share a scale; "
-            "encode the elements in their own format, such as 'e2m1fn' for mxfp4."
+            "use lp.quantize, or encode the elements in their own format, such as 'e2m1fn' for mxfp4."
         )
         raise ValueError(msg)
     close = difflib.get_close_matches(word, list(_BY_NAME), n=4, cutoff=0.5)

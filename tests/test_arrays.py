@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import pickle
 from fractions import Fraction
 from typing import Any
@@ -148,7 +147,7 @@ def test_scale_keeps_its_dtype(dtype: Any) -> None:
         (([1], "one"), {"format": "int8"}, TypeError, "`scale` must be"),
         (([1], None), {"format": "int8"}, TypeError, "`scale` must be"),
         (([1], 1j), {"format": "int8"}, TypeError, "`scale` must be"),
-        (([1], 1.0, 0), {"format": "e4m3fn"}, ValueError, "`zero_point` must be None for the float format"),
+        (([1], 1.0, 0), {"format": "e4m3fn"}, ValueError, "`zero_point` must be None for"),
         (([1], 1.0, 0.5), {"format": "int8"}, TypeError, "`zero_point` must be of integers"),
         (([1], 1.0, 128), {"format": "int8"}, ValueError, "`zero_point` must be from -128 to 127 .*got 128"),
         (([1], 1.0, -1), {"format": "uint8"}, ValueError, "`zero_point` must be from 0 to 255 .*got -1"),
@@ -272,7 +271,7 @@ def test_frozen_and_unwritable() -> None:
     q = lp.QuantizedArray(own, 1.0, 0, format="int8")
     assert np.shares_memory(q.codes, own)
     assert own.flags.writeable
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(AttributeError, match="must not be set"):
         q.scale = 2.0
     for array in (q.codes, q.scale, q.zero_point):
         with pytest.raises(ValueError, match="read-only"):
@@ -293,7 +292,7 @@ def test_never_a_plain_array_unasked() -> None:
 def test_copies_and_repr() -> None:
     scale = np.ones((4, 2), ml_dtypes.float8_e8m0fnu)
     q = lp.QuantizedArray(codes("e2m1fn"), scale, format="e2m1fn", axis=-1, block_size=32)
-    for twin in (pickle.loads(pickle.dumps(q)), copy.copy(q), copy.deepcopy(q), dataclasses.replace(q)):
+    for twin in (pickle.loads(pickle.dumps(q)), copy.copy(q), copy.deepcopy(q)):
         assert same(twin.dequantize(), q.dequantize())
         assert repr(twin) == repr(q)
     assert repr(q).startswith("QuantizedArray(shape=(4, 64), format='float4_e2m1fn', scale='float8_e8m0fnu', axis=1")
