@@ -31,21 +31,26 @@ if typing.TYPE_CHECKING:
     )
     from lowprec.arrays import QuantizedArray
     from lowprec.blocks import BlockFormat, block_format, block_formats
+    from lowprec.calibration import MSE, AbsMax, Entropy, MinMax, MovingAverage, Percentile
     from lowprec.compare import compare_accumulators
     from lowprec.conv import conv2d
     from lowprec.files import load, save
     from lowprec.hardware import ApproximationWarning, Instruction, Preset, preset, presets
+    from lowprec.quantizers.ggml import from_ggml_bytes, ggml_bytes
+    from lowprec.quantizers.api import quantize
     from lowprec.study import study
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AbsMax",
     "ApproximationWarning",
     "BfDotFused",
     "BfDotRoundOdd",
     "BlockFormat",
     "Chunked",
     "CodebookFormat",
+    "Entropy",
     "EvenOddPair",
     "Exact",
     "FloatFormat",
@@ -60,8 +65,12 @@ __all__ = [
     "Instruction",
     "IntFormat",
     "Integer",
+    "MSE",
+    "MinMax",
+    "MovingAverage",
     "Overflow",
     "Pairwise",
+    "Percentile",
     "Preset",
     "QuantizedArray",
     "Rounding",
@@ -77,7 +86,9 @@ __all__ = [
     "encode",
     "format",
     "formats",
+    "from_ggml_bytes",
     "get_num_threads",
+    "ggml_bytes",
     "linear",
     "load",
     "matmul",
@@ -85,6 +96,7 @@ __all__ = [
     "preset",
     "presets",
     "probe",
+    "quantize",
     "round_to",
     "save",
     "set_num_threads",
@@ -114,13 +126,17 @@ _MODELS = (
     "Sequential",
 )
 _HARDWARE = ("ApproximationWarning", "Instruction", "Preset", "preset", "presets")
+_OBSERVERS = ("AbsMax", "Entropy", "MSE", "MinMax", "MovingAverage", "Percentile")
 _LATER = {
     "QuantizedArray": "lowprec.arrays",
     **dict.fromkeys(("load", "save"), "lowprec.files"),
+    **dict.fromkeys(("from_ggml_bytes", "ggml_bytes"), "lowprec.quantizers.ggml"),
     **dict.fromkeys(("BlockFormat", "block_format", "block_formats"), "lowprec.blocks"),
+    **dict.fromkeys(_OBSERVERS, "lowprec.calibration"),
     "compare_accumulators": "lowprec.compare",
     "conv2d": "lowprec.conv",
     "probe": "lowprec._probe",
+    "quantize": "lowprec.quantizers.api",
     **dict.fromkeys(_MODELS, "lowprec.accumulators"),
     **dict.fromkeys(_HARDWARE, "lowprec.hardware"),
 }
@@ -133,7 +149,7 @@ def __getattr__(name: str) -> object:
 
         globals()[name] = getattr(import_module(_LATER[name]), name)
         return globals()[name]
-    if name in {"reference", "study", "testing"}:
+    if name in {"quantizers", "reference", "study", "testing"}:
         from importlib import import_module
 
         return import_module(f"lowprec.{name}")

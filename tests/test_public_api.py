@@ -39,6 +39,8 @@ SIGNATURES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "save": (("path", "arrays"), ()),
     "load": (("path",), ()),
+    "ggml_bytes": (("q",), ()),
+    "from_ggml_bytes": (("data", "name", "shape"), ()),
     "block_format": (("name",), ()),
     "block_formats": ((), ()),
     "presets": ((), ()),
