@@ -36,13 +36,14 @@ if typing.TYPE_CHECKING:
     from lowprec.conv import conv2d
     from lowprec.files import load, save
     from lowprec.hardware import ApproximationWarning, Instruction, Preset, preset, presets
-    from lowprec.quantizers.ggml import from_ggml_bytes, ggml_bytes
     from lowprec.quantizers.api import quantize
+    from lowprec.quantizers.ggml import from_ggml_bytes, ggml_bytes
     from lowprec.study import study
 
 __version__ = "0.1.0"
 
-__all__ = [
+__all__ = [  # noqa: RUF022 - plainly sorted: MSE is a class among classes
+    "MSE",
     "AbsMax",
     "ApproximationWarning",
     "BfDotFused",
@@ -65,7 +66,6 @@ __all__ = [
     "Instruction",
     "IntFormat",
     "Integer",
-    "MSE",
     "MinMax",
     "MovingAverage",
     "Overflow",
