@@ -42,8 +42,7 @@ if typing.TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = [  # noqa: RUF022 - plainly sorted: MSE is a class among classes
-    "MSE",
+__all__ = [
     "AbsMax",
     "ApproximationWarning",
     "BfDotFused",
@@ -66,6 +65,7 @@ __all__ = [  # noqa: RUF022 - plainly sorted: MSE is a class among classes
     "Instruction",
     "IntFormat",
     "Integer",
+    "MSE",
     "MinMax",
     "MovingAverage",
     "Overflow",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -186,8 +185,3 @@ def block_format(name: Any, /) -> BlockFormat:
     hint = f"the closest: {', '.join(map(repr, close))}." if close else "lp.block_formats() lists the names."
     msg = f"`name` must be a known block format, got {name!r}; {hint}"
     raise ValueError(msg)
-
-
-def emax(element: ElementFormat, unit: float = 1.0) -> int:
-    """Return the exponent of the binade of the largest element, which the rules of microscaling subtract."""
-    return math.frexp(element.max * unit)[1] - 1

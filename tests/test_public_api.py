@@ -37,6 +37,13 @@ SIGNATURES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("codes", "scale", "zero_point"),
         ("format", "axis", "block_size", "tensor_scale", "offset", "recipe"),
     ),
+    "quantize": (
+        ("x", "fmt"),
+        (
+            *("axis", "block_size", "symmetric", "calibration", "scale_dtype", "scale_rule", "divisor", "scale"),
+            *("zero_point", "tensor_scale", "rounding", "rng", "nonfinite"),
+        ),
+    ),
     "save": (("path", "arrays"), ()),
     "load": (("path",), ()),
     "ggml_bytes": (("q",), ()),

@@ -1,0 +1,419 @@
+"""quantize: scales found, codes rounded."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lowprec import _checks
+from lowprec._checks import Array
+from lowprec._grid import block_lengths, grid_shape, spread
+from lowprec.arrays import QuantizedArray
+from lowprec.blocks import block_format, is_block_name
+from lowprec.codebooks import CodebookFormat
+from lowprec.codec import cast, encode, round_to
+from lowprec.formats import IntFormat, stored_format
+from lowprec.quantizers import scales
+from lowprec.quantizers.recipe import CALIBRATIONS, Recipe, make_recipe
+from lowprec.rounding import Rounding
+
+_WIDE = IntFormat(bits=24)
+
+
+def quantize(
+    x: ArrayLike,
+    fmt: Any,
+    *,
+    axis: int | tuple[int, ...] | None = None,
+    block_size: int | tuple[int, ...] | None = None,
+    symmetric: bool = True,
+    calibration: Any = "absmax",
+    scale_dtype: Any = None,
+    scale_rule: str | None = None,
+    divisor: float | None = None,
+    scale: ArrayLike | None = None,
+    zero_point: ArrayLike | None = None,
+    tensor_scale: Any = "auto",
+    rounding: str = "nearest_even",
+    rng: Any = None,
+    nonfinite: str = "raise",
+) -> QuantizedArray:
+    """Quantise numbers: find scales, and encode every number divided by its scale.
+
+    Parameters
+    ----------
+    x : array_like
+        Real numbers of any dtype that `encode` takes.
+    fmt : str, FloatFormat, IntFormat, CodebookFormat, BlockFormat or dtype
+        The format of the elements (``"int8"``, ``"e4m3fn"``), or a block format (``"mxfp4"``, ``"nvfp4"``, ``"nf4"``,
+        ``"q4_0"``; `block_formats` lists them), which brings block size, scale format and rule.
+    axis : int or tuple of int, optional
+        The axes along which scales differ; None for one scale, or, with a block format, for the last axis.
+    block_size : int or tuple of int, optional
+        Elements along `axis` that share a scale, as in `QuantizedArray`; the last block is shorter if it does not
+        divide. ``axis=(0, 1), block_size=(128, 128)`` makes square tiles.
+    symmetric : bool
+        Whether 0 is the middle of the range. If not (integers only), there are zero points.
+    calibration : str, observer, float or array_like
+        How the range of a block is found: ``"absmax"``, ``"mse"``, ``"percentile"``, ``"entropy"``, an observer that
+        has seen data (`AbsMax`, `Percentile`, ...), or the largest magnitude itself.
+    scale_dtype : str, FloatFormat or dtype, optional
+        Format of the scales, fp32 if not given by the block format: fp32, fp16, bf16, e8m0fnu, e4m3fn, or
+        ``"power_of_two"`` for powers of two in fp32.
+    scale_rule : {"nearest", "up", "floor", "ceil", "even", "rceil"}, optional
+        How a scale is rounded; see Notes. By default nearest, and floor for powers of two.
+    divisor : float, optional
+        What the largest magnitude is divided by: the format's largest value by default, so 127 for int8; 127.5 and 128
+        are in use too. Up to the largest value, signed integers keep to the symmetric range (no -128).
+    scale, zero_point : array_like, optional
+        Scales and zero points to use, of the shapes that `QuantizedArray` wants; nothing is calibrated then.
+    tensor_scale : float, "auto" or None
+        Second scale of nvfp4: largest magnitude / (448 * 6) by default, none if None.
+    rounding, rng
+        How elements are rounded, as in `encode`.
+    nonfinite : {"raise", "propagate"}
+        What NaN and infinities do: raise, or make the scale of their block NaN.
+
+    Returns
+    -------
+    QuantizedArray
+        Of the shape of `x`.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of the wrong kind.
+    ValueError
+        If a name is unknown, arguments contradict each other, a scale is not positive and finite, a zero point is out
+        of range, or `x` holds NaN or infinities (the first is named).
+
+    Notes
+    -----
+    All steps are float32 operations for numbers that float32 holds, and float64 operations for float64 and integers
+    above 16 bits, each rounded to nearest even. With a the largest magnitude of a block::
+
+        scale = a / divisor                             nearest, up (toward infinity); then rounded to `scale_dtype`
+        scale = 2 ** (floor(log2(a)) - emax)            floor; emax: exponent of the largest element
+        scale = 2 ** (ceil(log2(a)) - emax)             ceil
+        scale = 2 ** (floor(log2(r)) - emax)            even; r: a rounded half up to the significand of the elements
+        scale = 2 ** ceil(log2(a / divisor))            rceil
+        code  = encode(x / scale)                       saturating
+
+    and without symmetry, with lo = min(x, 0), hi = max(x, 0) and the ends qmin and qmax of the integers::
+
+        scale = (hi - lo) / (qmax - qmin)
+        zero_point = clip(rint(qmin - lo / scale), qmin, qmax)
+        code = clip(rint(x / scale) + zero_point, qmin, qmax)
+
+    A block of zeros has scale 1, or the smallest scale where scales are powers of two or have a block format's 8 bits.
+    A scale that rounds to 0 becomes the smallest positive one, and one beyond the range the largest.
+
+    References
+    ----------
+    OCP Microscaling Formats (MX) Specification 1.0, section 6.3 (rule floor, the default of the MX formats).
+
+    Examples
+    --------
+    >>> import numpy as np, lowprec as lp
+    >>> q = lp.quantize(np.array([[1.0, -2.0, 3.0], [0.1, 0.0, 0.0]]), "int8", axis=0)
+    >>> q.codes.view(np.int8), q.scale
+    (array([[  42,  -85,  127],
+           [ 127,    0,    0]], dtype=int8), array([0.02362205, 0.0007874 ], dtype=float32))
+    >>> lp.quantize(np.linspace(-1, 1, 64), "mxfp4").nbytes
+    34
+    """
+    if is_block_name(fmt) and block_format(fmt).ggml:
+        return _ggml(x, fmt, locals())
+    source = _checks.source(x, "x")
+    values = source.values
+    recipe = make_recipe(
+        fmt, values.ndim, axis, block_size, symmetric, scale_dtype, scale_rule, divisor, tensor_scale, rounding,
+        nonfinite,
+    )  # fmt: skip
+    seed = rng
+    _checks.seed(rng, recipe.rounding)
+    if scale is None and zero_point is not None:
+        msg = "`zero_point` must come with `scale`, got no scale; pass both, or neither."
+        raise ValueError(msg)
+    return quantized(values, recipe, calibration, scale, zero_point, tensor_scale, seed)
+
+
+def quantized(
+    values: Array,
+    recipe: Recipe,
+    calibration: Any = "absmax",
+    scale: Any = None,
+    zero_point: Any = None,
+    tensor_scale: Any = "auto",
+    rng: Any = None,
+) -> QuantizedArray:
+    """Quantise float32 or float64 numbers by a recipe."""
+    bad = _bad_blocks(values, recipe)
+    if bad is not None:
+        values = np.where(np.isfinite(values), values, 0)
+    outer = _outer(values, recipe, tensor_scale)
+    how = _name(calibration)
+    if scale is None:
+        found, points = _calibrated(values, recipe, calibration, outer)
+    else:
+        found, points = _given(values, recipe, scale, zero_point)
+        how = "given"
+    wide = found.astype(values.dtype)
+    step = np.multiply(wide, values.dtype.type(recipe.unit if outer is None else outer), dtype=values.dtype)
+    codes = _codes(values, spread(step, values.shape, recipe.axis, recipe.block_size), points, recipe, rng)
+    if bad is not None:
+        found = np.where(bad, np.array(np.nan, found.dtype), found)
+        codes = np.where(spread(bad, values.shape, recipe.axis, recipe.block_size), 0, codes).astype(codes.dtype)
+    second = outer if outer is not None else None if recipe.unit == 1.0 else recipe.unit
+    return QuantizedArray(
+        codes,
+        found,
+        points,
+        format=recipe.element,
+        axis=recipe.axis,
+        block_size=recipe.block_size,
+        tensor_scale=None if second is None else float(second),
+        recipe=_told(recipe, how),
+    )
+
+
+def _told(recipe: Recipe, how: str) -> str:
+    """Return how an array was made, in words."""
+    words = [] if recipe.block is None else [recipe.block.name]
+    words += [] if recipe.rule == "nearest" else [recipe.rule]
+    words += [] if how == "absmax" and words else [how]
+    words += [] if recipe.symmetric else ["affine"]
+    if recipe.divisor != scales.default_divisor(recipe.element):
+        words.append(f"/{recipe.divisor:g}")
+    return " ".join(words)
+
+
+def _name(calibration: Any) -> str:
+    """Return the name of a calibration."""
+    if isinstance(calibration, str):
+        return calibration.strip().lower()
+    if isinstance(calibration, (int, float, list, tuple, np.ndarray, np.number)):
+        return "clip"
+    return type(calibration).__name__.lower()
+
+
+def _bad_blocks(values: Array, recipe: Recipe) -> Array | None:
+    """Return which blocks hold NaN or infinities, None for no block; or raise."""
+    finite = np.isfinite(values)
+    if finite.all():
+        return None
+    if not recipe.propagate:
+        where = tuple(int(i) for i in np.argwhere(~finite)[0])
+        place = f" at index {where if len(where) > 1 else where[0]}" if where else ""
+        msg = (
+            f"`x` must be finite, got {values[where]}{place}; replace it, for example by np.nan_to_num, or pass "
+            "nonfinite='propagate' for a NaN scale."
+        )
+        raise ValueError(msg)
+    return np.asarray(grouped(~finite, recipe).any(axis=-1)).reshape(_shape(values, recipe))
+
+
+def _shape(values: Array, recipe: Recipe) -> tuple[int, ...]:
+    """Return the shape of the scales."""
+    return grid_shape(values.shape, recipe.axis, recipe.block_size)
+
+
+def grouped(values: Array, recipe: Recipe, fill: Any = 0) -> Array:
+    """Return the elements of each block in a row: the shape of the scales, flat, and one axis more."""
+    blocks = block_lengths(values.shape, recipe.axis, recipe.block_size)
+    lengths = [max(1, block) for block in blocks]
+    counts = [1 if block == n else -(-n // max(1, block)) for n, block in zip(values.shape, blocks, strict=True)]
+    whole = [count * block for count, block in zip(counts, lengths, strict=True)]
+    if tuple(whole) != values.shape:
+        padded = np.full(whole, fill, values.dtype)
+        padded[tuple(slice(n) for n in values.shape)] = values
+        values = padded
+    split = values.reshape([n for pair in zip(counts, lengths, strict=True) for n in pair])
+    order = [*range(0, 2 * len(counts), 2), *range(1, 2 * len(counts), 2)]
+    return split.transpose(order).reshape(math.prod(counts), math.prod(lengths))
+
+
+def _largest(values: Array, recipe: Recipe) -> Array:
+    """Return the largest magnitude of each block."""
+    return np.asarray(grouped(np.abs(values), recipe).max(axis=-1, initial=0)).reshape(_shape(values, recipe))
+
+
+def _outer(values: Array, recipe: Recipe, given: Any) -> np.float32 | None:
+    """Return the scale of the whole tensor, or None."""
+    if not recipe.two_level:
+        return None
+    if given != "auto":
+        number = np.float32(given)
+        if not (np.isfinite(number) and number > 0):
+            msg = f"`tensor_scale` must be positive and finite in float32, got {given!r}."
+            raise ValueError(msg)
+        return number
+    top = np.abs(values).max(initial=0).astype(values.dtype)
+    most = values.dtype.type(recipe.scale.max * recipe.element.max)
+    with np.errstate(under="ignore"):
+        number = np.float32(top / most)
+    return number if number > 0 else np.float32(1) if top == 0 else np.float32(np.finfo(np.float32).smallest_subnormal)
+
+
+def _calibrated(
+    values: Array, recipe: Recipe, calibration: Any, outer: np.float32 | None
+) -> tuple[Array, Array | None]:
+    """Return scales and zero points found from the numbers."""
+    low, high = _range(values, recipe, calibration)
+    if recipe.symmetric:
+        return _symmetric(np.maximum(np.abs(low), np.abs(high)), recipe, outer), None
+    low, high = np.minimum(low, 0), np.maximum(high, 0)
+    least, most = recipe.ends
+    with np.errstate(over="ignore", under="ignore"):
+        # The two ends may be further apart than the largest number.
+        width = np.minimum(high - low, np.finfo(values.dtype).max)
+        ratio = np.divide(width, values.dtype.type(most - least), dtype=values.dtype)
+    if recipe.rule in scales.POWERS:
+        exponents = scales.powers(np.asarray(width), "rceil", recipe.element, float(most - least), 1.0)
+        found = scales.power_scales(exponents, recipe.scale)
+        found = np.where(width == 0, np.ones((), found.dtype), found)
+    else:
+        found = _ratios(ratio, np.asarray(width), recipe)
+    step = found.astype(values.dtype)
+    points = np.clip(np.rint(least - low / step), least, most).astype(np.int64)
+    return np.asarray(found), np.asarray(points)
+
+
+def _symmetric(largest: Array, recipe: Recipe, outer: np.float32 | None) -> Array:
+    """Return the scales of blocks with these largest magnitudes."""
+    largest = np.asarray(largest)
+    if recipe.rule in scales.POWERS:
+        exponents = scales.powers(largest, recipe.rule, recipe.element, recipe.divisor, recipe.unit)
+        return scales.power_scales(exponents, recipe.scale)
+    with np.errstate(under="ignore", over="ignore"):
+        ratio = np.divide(largest, largest.dtype.type(recipe.divisor * recipe.unit), dtype=largest.dtype)
+        if outer is not None:
+            ratio = np.divide(ratio, largest.dtype.type(outer), dtype=largest.dtype)
+    return _ratios(np.asarray(ratio), largest, recipe)
+
+
+def _ratios(ratio: Array, largest: Array, recipe: Recipe) -> Array:
+    """Return ratios rounded to the scale format; a block of zeros has 1, or the smallest scale of 8 bits."""
+    found = scales.ratio_scales(ratio, recipe.scale, recipe.rule)
+    if recipe.scale.bits > 8:
+        found = np.where(largest == 0, np.ones((), found.dtype), found)
+    return np.asarray(found)
+
+
+def _range(values: Array, recipe: Recipe, calibration: Any) -> tuple[Array, Array]:
+    """Return the ends of the range of each block."""
+    shape = _shape(values, recipe)
+    if isinstance(calibration, str):
+        word = calibration.strip().lower()
+        if word not in CALIBRATIONS:
+            msg = (
+                f"`calibration` must be one of {', '.join(CALIBRATIONS)}, an observer or numbers, got {calibration!r}."
+            )
+            raise ValueError(msg)
+        if word in ("absmax", "minmax"):
+            if recipe.symmetric:
+                largest = _largest(values, recipe)
+                return -largest, largest
+            rows = grouped(values, recipe)
+            return rows.min(axis=-1, initial=0).reshape(shape), rows.max(axis=-1, initial=0).reshape(shape)
+        if values.size == 0:
+            msg = f"`x` must hold numbers for calibration={word!r}, got shape {values.shape}."
+            raise ValueError(msg)
+        from lowprec.calibration import ranges
+
+        ones = grouped(np.ones(values.shape, bool), recipe, False)
+        valid = None if ones.all() else ones
+        low, high = ranges(
+            word, grouped(values, recipe), valid, symmetric=recipe.symmetric, fmt=recipe.element, divisor=recipe.divisor
+        )
+    elif hasattr(calibration, "range"):
+        low, high = calibration.range
+    else:
+        array = _checks.plain_array(calibration, "calibration")
+        if array.dtype.kind not in "fiu":
+            msg = f"`calibration` must be a name, an observer or numbers, got {calibration!r}."
+            raise TypeError(msg)
+        if not (np.isfinite(array).all() and (array >= 0).all()):
+            msg = f"`calibration` must be finite magnitudes of 0 or more, got {array.min() if array.size else array}."
+            raise ValueError(msg)
+        low, high = -array, array
+    ends = []
+    for end in (low, high):
+        numbers = np.asarray(end).astype(values.dtype)
+        if numbers.shape not in ((), shape) and numbers.size != int(np.prod(shape)):
+            msg = f"`calibration` must have a range for all, or for each scale of shape {shape}, got {numbers.shape}."
+            raise ValueError(msg)
+        ends.append(np.broadcast_to(numbers if numbers.ndim == 0 else numbers.reshape(shape), shape))
+    return ends[0], ends[1]
+
+
+def _given(values: Array, recipe: Recipe, scale: Any, zero_point: Any) -> tuple[Array, Array | None]:
+    """Return scales and zero points that the caller gave, checked."""
+    shape = _shape(values, recipe)
+    array = _checks.plain_array(scale, "scale")
+    if stored_format(array.dtype) != recipe.scale:
+        array = np.asarray(cast(array, recipe.scale))
+    numbers = array.astype(np.float64)
+    wrong = ~(np.isfinite(numbers) & (numbers > 0))
+    if wrong.any():
+        msg = f"`scale` must be positive and finite in {recipe.scale}, got {numbers[wrong].flat[0]}."
+        raise ValueError(msg)
+    if array.shape not in ((), shape):
+        msg = f"`scale` must be a scalar or have shape {shape} for `x` of shape {values.shape}, got {array.shape}."
+        raise ValueError(msg)
+    array = np.broadcast_to(array, shape)
+    if zero_point is None:
+        return array, None if recipe.symmetric else np.zeros(shape, np.int64)
+    if not isinstance(recipe.element, IntFormat):
+        msg = f"`zero_point` must be None for `{recipe.element}`, which is no integer format, got {zero_point!r}."
+        raise ValueError(msg)
+    points = _checks.plain_array(zero_point, "zero_point")
+    if points.dtype.kind not in "iu":
+        msg = f"`zero_point` must be of integers, got dtype {points.dtype}."
+        raise TypeError(msg)
+    low, high = int(recipe.element.min), int(recipe.element.max)
+    if points.size and (int(points.min()) < low or int(points.max()) > high):
+        wrong_one = points.min() if int(points.min()) < low else points.max()
+        msg = f"`zero_point` must be from {low} to {high} for `{recipe.element}`, got {wrong_one}."
+        raise ValueError(msg)
+    return array, np.broadcast_to(points.astype(np.int64), shape)
+
+
+def _codes(values: Array, step: Array, points: Array | None, recipe: Recipe, rng: Any) -> Array:
+    """Return the codes of numbers divided by their scales."""
+    with np.errstate(over="ignore", under="ignore"):
+        quotient = np.divide(values, step, dtype=values.dtype)
+    element, how = recipe.element, str(recipe.rounding)
+    if isinstance(element, CodebookFormat):
+        return element.encode(quotient)
+    if not isinstance(element, IntFormat):
+        return np.asarray(encode(quotient, element, rounding=how, overflow="saturate", rng=rng))
+    if recipe.rounding is Rounding.NEAREST_EVEN:
+        whole = np.rint(quotient)
+    else:
+        whole = np.asarray(round_to(quotient, _WIDE, rounding=how, rng=rng))
+    if points is not None:
+        whole = whole.astype(np.float64) + spread(points, values.shape, recipe.axis, recipe.block_size)
+    least, most = recipe.ends
+    wrapped = np.clip(whole, least, most).astype(np.int32) & ((1 << element.bits) - 1)
+    return wrapped.astype(element.code_dtype)
+
+
+def _ggml(x: Any, fmt: Any, arguments: dict[str, Any]) -> QuantizedArray:
+    """Quantise as GGML does; nothing can be chosen but the axis, which is the last."""
+    defaults = {name: p.default for name, p in inspect.signature(quantize).parameters.items()}
+    for name, default in defaults.items():
+        if name in ("x", "fmt") or arguments[name] is default or (name == "axis" and arguments[name] == -1):
+            continue
+        if arguments[name] != default:
+            msg = (
+                f"`{name}` must be left out for `{block_format(fmt)}`, whose rules are GGML's, got {arguments[name]!r}."
+            )
+            raise ValueError(msg)
+    from lowprec.quantizers.ggml import quantize_ggml
+
+    return quantize_ggml(x, block_format(fmt).name)
