@@ -87,9 +87,11 @@ def quantize_ggml(x: ArrayLike, name: str, *, nonfinite: str = "raise") -> Quant
     farthest from 0, code = trunc(x * (1/d) + 8.5), 15 at most. Q5_0: the same with 16 and 31. Q4_1: d = (max - min) /
     15, code = trunc((x - min) * (1/d) + 0.5). Q5_1: with 31. IQ4_NL: 16 scales are tried, and the best taken by least
     squares, weights x**2, without an importance matrix, sums in order and without fused multiply-adds. MXFP4: the
-    scale rule "floor" by float32 logarithms, and ties to the smaller magnitude; ``quantize(x, "mxfp4")`` follows the
-    OCP specification instead. Zeros: the scale 0. Where 1/d is beyond float32, d rounds to the scale 0, and the codes
-    are those of 0; GGML leaves them open.
+    scale rule "floor" by float32 logarithms (where GGML's exponent would wrap around, below 2**-125, the smallest), and
+    ties to the smaller magnitude; ``quantize(x, "mxfp4")`` follows the OCP specification instead.
+
+    Blocks of zeros have the scale 0. Where 1/d is beyond float32, d rounds to the scale 0, and the codes are those of
+    0; GGML leaves them open.
 
     GGML, ggml-quants.c (llama.cpp as in llama-cpp-python 0.3.36) and gguf 0.19.0, quants.py.
 
@@ -215,7 +217,7 @@ def from_ggml_bytes(data: ArrayLike | bytes, name: str, shape: tuple[int, ...] |
     >>> import numpy as np, lowprec as lp
     >>> data = lp.ggml_bytes(lp.quantize(np.arange(-16.0, 16.0), "q4_0"))
     >>> lp.from_ggml_bytes(data, "q4_0").dequantize()[-3:]
-    array([12., 14., 14.], dtype=float32)
+    array([14., 14., 14.], dtype=float32)
     """
     word, layout = _layout(name)
     array = np.frombuffer(data, np.uint8) if isinstance(data, bytes) else _checks.plain_array(data, "data")

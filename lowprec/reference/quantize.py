@@ -40,7 +40,8 @@ def quantize_block(
     symmetric: bool = True,
     divisor: float | None = None,
     scale_format: str | FloatFormat = "float32",
-    scale_rule: str = "nearest_even",
+    scale_rule: str = "nearest",
+    unit: float = 1.0,
     tensor_scale: float | None = None,
     arithmetic: str | FloatFormat = "float32",
 ) -> Block:
@@ -59,8 +60,10 @@ def quantize_block(
     scale_format : str or FloatFormat
         The format of the scale.
     scale_rule : str
-        ``"nearest_even"`` or ``"up"`` rounds the quotient to `scale_format`; ``"floor"``, ``"ceil"``, ``"even"`` and
+        ``"nearest"`` (even) or ``"up"`` rounds the quotient to `scale_format`; ``"floor"``, ``"ceil"``, ``"even"`` and
         ``"rceil"`` take a power of two, see `scale_exponent`.
+    unit : float
+        What an element's value 1 stands for at the scale 1, a power of two: 2**-6 in MXINT8.
     tensor_scale : float, optional
         The scale above the block's, see `tensor_scale`.
     arithmetic : str or FloatFormat
@@ -81,8 +84,9 @@ def quantize_block(
     -----
     With all operations rounded to `arithmetic`, and a the largest magnitude::
 
-        symmetric   s = a / divisor,  affine   s = (hi - lo) / (qmax - qmin), lo = min(x, 0), hi = max(x, 0)
-        with a tensor scale g                  s = (a / divisor) / g, and t = s * g after s has been rounded; else t = s
+        symmetric   s = a / (divisor * unit), affine s = (hi - lo) / (qmax - qmin), lo = min(x, 0), hi = max(x, 0)
+        with a tensor scale g                  s = (a / divisor) / g
+        after s has been rounded               t = s * unit or s * g
         zero point                             z = clip(rint(qmin - lo / t), qmin, qmax)
         codes of floats and tables             the nearest to x / t, ties to the even code (to the smaller value of a
                                                table), clipped to the largest values
@@ -116,7 +120,7 @@ def quantize_block(
     absmax = max(map(abs, x))
     lo, hi = min(0.0, *x), max(0.0, *x)
     if symmetric:
-        quotient = _rounded(Fraction(absmax) / Fraction(divisor), arithmetic)
+        quotient = _rounded(Fraction(absmax) / (Fraction(divisor) * Fraction(unit)), arithmetic)
         if tensor_scale is not None:
             quotient = _rounded(Fraction(quotient) / Fraction(tensor_scale), arithmetic)
     else:
@@ -125,16 +129,16 @@ def quantize_block(
 
     if absmax == 0:
         scale = 1.0 if scales.bits > 8 else scales.smallest_subnormal
-    elif scale_rule in ("nearest_even", "up"):
-        mode = "nearest_even" if scale_rule == "nearest_even" else "toward_positive"
+    elif scale_rule in ("nearest", "up"):
+        mode = "nearest_even" if scale_rule == "nearest" else "toward_positive"
         scale = round_to(Fraction(quotient), scales, rounding=mode, overflow="saturate")
         scale = max(scale, scales.smallest_subnormal)
     else:
-        e = scale_exponent(absmax, fmt, scale_rule, arithmetic=arithmetic)
+        e = scale_exponent(absmax, fmt, scale_rule, unit=unit, arithmetic=arithmetic)
         scale = round_to(_power(e), scales, overflow="saturate")
         scale = max(scale, scales.smallest_subnormal)
 
-    step = scale
+    step = scale * unit
     if tensor_scale is not None:
         step = _rounded(Fraction(scale) * Fraction(tensor_scale), arithmetic)
         step = max(step, _floats(arithmetic).smallest_subnormal)
@@ -163,6 +167,8 @@ def scale_exponent(absmax: float, element: Element, rule: str, *, arithmetic: st
         The format of the elements.
     rule : {"floor", "ceil", "even", "rceil"}
         Which.
+    unit : float
+        What an element's value 1 stands for at the scale 1, a power of two.
     arithmetic : str or FloatFormat
         What the division of ``"rceil"`` is rounded to.
 
@@ -178,7 +184,7 @@ def scale_exponent(absmax: float, element: Element, rule: str, *, arithmetic: st
 
     Notes
     -----
-    With emax the exponent of the element's largest value M: ``"floor"``, ``floor(log2 a) - emax`` (OCP MX 1.0, 6.3);
+    With emax the exponent of M, the element's largest value times `unit`: ``"floor"``, ``floor(log2 a) - emax`` (OCP MX 1.0, 6.3);
     ``"ceil"``, ``ceil(log2 a) - emax``; ``"even"``, ``floor(log2 a') - emax``, where a' is a rounded to the element's
     significand, halves up; ``"rceil"``, ``ceil(log2(a / M))``, the quotient rounded to `arithmetic`.
 
@@ -188,7 +194,7 @@ def scale_exponent(absmax: float, element: Element, rule: str, *, arithmetic: st
     [0, 1, 1, 1]
     """
     fmt = _format(element) if isinstance(element, str) else element
-    largest = Fraction(_range(fmt)[1])
+    largest = Fraction(_range(fmt)[1]) * Fraction(unit)
     emax, a = _floor_log2(largest), Fraction(absmax)
     match rule:
         case "floor":
@@ -201,7 +207,7 @@ def scale_exponent(absmax: float, element: Element, rule: str, *, arithmetic: st
         case "rceil":
             quotient = _rounded(a / largest, arithmetic)
             return _ceil_log2(Fraction(max(quotient, _floats(arithmetic).smallest_subnormal)))
-    msg = f"`rule` must be one of floor, ceil, even, rceil, nearest_even, up, got {rule!r}."
+    msg = f"`rule` must be one of nearest, up, floor, ceil, even, rceil, got {rule!r}."
     raise ValueError(msg)
 
 
@@ -228,8 +234,9 @@ def tensor_scale(
     Returns
     -------
     float
-        The largest magnitude divided by the product of both formats' largest values; 1 if all numbers are 0, the
-        smallest positive number if the quotient rounds to 0, and NaN if a number is not finite.
+        The largest magnitude divided by the product of both formats' largest values, rounded to `arithmetic` and then
+        to float32; 1 if all numbers are 0, float32's smallest positive number if the quotient rounds to 0, and NaN if a
+        number is not finite.
 
     Raises
     ------
@@ -248,11 +255,12 @@ def tensor_scale(
         return 1.0
     fmt = _format(element) if isinstance(element, str) else element
     most = Fraction(_range(fmt)[1]) * Fraction(_floats(scale_format).max)
-    return max(_rounded(Fraction(absmax) / most, arithmetic), _floats(arithmetic).smallest_subnormal)
+    quotient = round_to(Fraction(_rounded(Fraction(absmax) / most, arithmetic)), "float32", overflow="saturate")
+    return max(quotient, _floats("float32").smallest_subnormal)
 
 
 def dequantize_block(
-    block: Block, element: Element, *, tensor_scale: float | None = None, fmt: str | FloatFormat = "float32"
+    block: Block, element: Element, *, tensor_scale: float | None = None, unit: float = 1.0, fmt: str = "float32"
 ) -> list[float]:
     """Return the numbers that a block stands for.
 
@@ -264,13 +272,15 @@ def dequantize_block(
         The format of the elements.
     tensor_scale : float, optional
         The scale above the block's.
-    fmt : str or FloatFormat
+    unit : float
+        As in `quantize_block`.
+    fmt : str
         The format of the numbers.
 
     Returns
     -------
     list of float
-        ``(value - zero point) * scale * tensor scale``, exact, rounded once to `fmt`, ties to even.
+        ``(value - zero point) * scale * unit * tensor scale``, exact, rounded once to `fmt`, ties to even.
 
     Raises
     ------
@@ -286,7 +296,7 @@ def dequantize_block(
     if not math.isfinite(block.scale) or not math.isfinite(factor):
         return [math.nan] * len(block.codes)
     element = _format(element) if isinstance(element, str) else element
-    step, zero = Fraction(block.scale) * Fraction(factor), block.zero_point or 0
+    step, zero = Fraction(block.scale) * Fraction(factor) * Fraction(unit), block.zero_point or 0
     values = [decode(c, element) if isinstance(element, FloatFormat | IntFormat) else element[c] for c in block.codes]
     return [math.copysign(round_to((Fraction(v) - zero) * step, fmt), v - zero) for v in values]
 
