@@ -156,7 +156,9 @@ def quantize_block(
     return Block(codes, scale, None if symmetric else zero)
 
 
-def scale_exponent(absmax: float, element: Element, rule: str, *, arithmetic: str | FloatFormat = "float32") -> int:
+def scale_exponent(
+    absmax: float, element: Element, rule: str, *, unit: float = 1.0, arithmetic: str | FloatFormat = "float32"
+) -> int:
     """Return the exponent of a power-of-two scale, before the scale's format limits it.
 
     Parameters
@@ -184,9 +186,9 @@ def scale_exponent(absmax: float, element: Element, rule: str, *, arithmetic: st
 
     Notes
     -----
-    With emax the exponent of M, the element's largest value times `unit`: ``"floor"``, ``floor(log2 a) - emax`` (OCP MX 1.0, 6.3);
-    ``"ceil"``, ``ceil(log2 a) - emax``; ``"even"``, ``floor(log2 a') - emax``, where a' is a rounded to the element's
-    significand, halves up; ``"rceil"``, ``ceil(log2(a / M))``, the quotient rounded to `arithmetic`.
+    With emax the exponent of M, the element's largest value times `unit`: ``"floor"``, ``floor(log2 a) - emax`` (OCP
+    MX 1.0, 6.3); ``"ceil"``, ``ceil(log2 a) - emax``; ``"even"``, ``floor(log2 a') - emax``, where a' is a rounded to
+    the element's significand, halves up; ``"rceil"``, ``ceil(log2(a / M))``, the quotient rounded to `arithmetic`.
 
     Examples
     --------
