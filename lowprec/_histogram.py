@@ -12,8 +12,8 @@ _STEP = 1 << 20  # numbers sorted into bins at a time
 class Histogram:
     """Counts of numbers by sign and magnitude, for one or more channels.
 
-    Magnitudes lie in ``bins`` equal bins on [0, top]: bin i has ``top * i / bins <= |x| < top * (i + 1) / bins``, the
-    last one its upper end too. A channel's ``top`` is the largest magnitude of its first batch that is not all zero;
+    Magnitudes lie in ``bins`` equal bins on [0, top]: bin i has ``top * i / bins < |x| <= top * (i + 1) / bins``, the
+    first one 0 too. A channel's ``top`` is the largest magnitude of its first batch that is not all zero;
     a later batch with a larger one doubles ``top`` until it holds it, and each doubling adds neighbouring bins in
     pairs, so counts stay exact and at least half of the bins lie below the largest magnitude seen.
     """
@@ -37,7 +37,7 @@ class Histogram:
                 part = row[begin : begin + _STEP].astype(np.float64)
                 place = np.zeros(part.size, np.int64)
                 if top > 0:
-                    place = np.minimum((np.abs(part) / top * self.bins).astype(np.int64), self.bins - 1)
+                    place = np.maximum(np.ceil(np.abs(part) / top * self.bins).astype(np.int64) - 1, 0)
                 found = np.bincount(place + self.bins * (part >= 0), minlength=2 * self.bins)
                 self.counts[channel] += found.reshape(2, self.bins)
         self.seen = True
