@@ -12,12 +12,12 @@ from numpy.typing import ArrayLike
 from lowprec import _checks
 from lowprec._checks import Array
 from lowprec._grid import block_lengths, grid_shape, spread
-from lowprec.arrays import QuantizedArray
+from lowprec.arrays import QuantizedArray, assembled
 from lowprec.blocks import block_format, is_block_name
 from lowprec.codebooks import CodebookFormat
-from lowprec.codec import cast, encode, round_to
+from lowprec.codec import cast, encode, pack, round_to
 from lowprec.formats import IntFormat, stored_format
-from lowprec.quantizers import scales
+from lowprec.quantizers import _fast, scales
 from lowprec.quantizers.recipe import CALIBRATIONS, Recipe, make_recipe
 from lowprec.rounding import Rounding
 
@@ -150,8 +150,14 @@ def quantized(
     zero_point: Any = None,
     tensor_scale: Any = "auto",
     rng: Any = None,
+    *,
+    kernels: bool = True,
 ) -> QuantizedArray:
-    """Quantise float32 or float64 numbers by a recipe."""
+    """Quantise float32 or float64 numbers by a recipe; the result is the same without the kernels of blocks."""
+    if kernels and scale is None:
+        made = _fast.found(values, recipe, calibration, lambda top: _outer(values, recipe, tensor_scale, top))
+        if made is not None:
+            return _assembled(values.shape, *made[0], recipe, made[1], _name(calibration))
     bad = _bad_blocks(values, recipe)
     if bad is not None:
         values = np.where(np.isfinite(values), values, 0)
@@ -163,20 +169,36 @@ def quantized(
         found, points = _given(values, recipe, scale, zero_point)
         how = "given"
     wide = found.astype(values.dtype)
-    step = np.multiply(wide, values.dtype.type(recipe.unit if outer is None else outer), dtype=values.dtype)
+    with np.errstate(under="ignore"):
+        step = np.multiply(wide, values.dtype.type(recipe.unit if outer is None else outer), dtype=values.dtype)
+    step = np.where(step == 0, np.finfo(values.dtype).smallest_subnormal, step)  # a product of two scales underflows
     codes = _codes(values, spread(step, values.shape, recipe.axis, recipe.block_size), points, recipe, rng)
     if bad is not None:
         found = np.where(bad, np.array(np.nan, found.dtype), found)
         codes = np.where(spread(bad, values.shape, recipe.axis, recipe.block_size), 0, codes).astype(codes.dtype)
-    second = outer if outer is not None else None if recipe.unit == 1.0 else recipe.unit
-    return QuantizedArray(
+    packed = pack(codes, recipe.element) if recipe.element.bits < 8 else codes
+    return _assembled(values.shape, packed, found, points, recipe, outer, how)
+
+
+def _assembled(
+    shape: tuple[int, ...],
+    codes: Array,
+    scale: Array,
+    points: Array | None,
+    recipe: Recipe,
+    outer: np.float32 | None,
+    how: str,
+) -> QuantizedArray:
+    """Return the array of codes, packed if they have less than 8 bits, and scales."""
+    return assembled(
         codes,
-        found,
+        shape,
+        scale,
         points,
         format=recipe.element,
         axis=recipe.axis,
         block_size=recipe.block_size,
-        tensor_scale=None if second is None else float(second),
+        tensor_scale=outer if outer is not None else None if recipe.unit == 1.0 else np.float32(recipe.unit),
         recipe=_told(recipe, how),
     )
 
@@ -242,8 +264,8 @@ def _largest(values: Array, recipe: Recipe) -> Array:
     return np.asarray(grouped(np.abs(values), recipe).max(axis=-1, initial=0)).reshape(_shape(values, recipe))
 
 
-def _outer(values: Array, recipe: Recipe, given: Any) -> np.float32 | None:
-    """Return the scale of the whole tensor, or None."""
+def _outer(values: Array, recipe: Recipe, given: Any, top: Any = None) -> np.float32 | None:
+    """Return the scale of the whole tensor, or None; ``top`` is the largest magnitude where it is known."""
     if not recipe.two_level:
         return None
     if given != "auto":
@@ -252,7 +274,8 @@ def _outer(values: Array, recipe: Recipe, given: Any) -> np.float32 | None:
             msg = f"`tensor_scale` must be positive and finite in float32, got {given!r}."
             raise ValueError(msg)
         return number
-    top = np.abs(values).max(initial=0).astype(values.dtype)
+    if top is None:
+        top = np.abs(values).max(initial=0).astype(values.dtype)
     most = values.dtype.type(recipe.scale.max * recipe.element.max)
     with np.errstate(under="ignore"):
         number = np.float32(top / most)
@@ -275,7 +298,6 @@ def _calibrated(
     if recipe.rule in scales.POWERS:
         exponents = scales.powers(np.asarray(width), "rceil", recipe.element, float(most - least), 1.0)
         found = scales.power_scales(exponents, recipe.scale)
-        found = np.where(width == 0, np.ones((), found.dtype), found)
     else:
         found = _ratios(ratio, np.asarray(width), recipe)
     step = found.astype(values.dtype)
@@ -407,7 +429,11 @@ def _ggml(x: Any, fmt: Any, arguments: dict[str, Any]) -> QuantizedArray:
     """Quantise as GGML does; nothing can be chosen but the axis, which is the last."""
     defaults = {name: p.default for name, p in inspect.signature(quantize).parameters.items()}
     for name, default in defaults.items():
-        if name in ("x", "fmt") or arguments[name] is default or (name == "axis" and arguments[name] == -1):
+        if (
+            name in ("x", "fmt", "nonfinite")
+            or arguments[name] is default
+            or (name == "axis" and arguments[name] == -1)
+        ):
             continue
         if arguments[name] != default:
             msg = (
@@ -416,4 +442,4 @@ def _ggml(x: Any, fmt: Any, arguments: dict[str, Any]) -> QuantizedArray:
             raise ValueError(msg)
     from lowprec.quantizers.ggml import quantize_ggml
 
-    return quantize_ggml(x, block_format(fmt).name)
+    return quantize_ggml(x, block_format(fmt).name, nonfinite=arguments["nonfinite"])

@@ -77,8 +77,8 @@ def quantize_block(
     Raises
     ------
     ValueError
-        If `x` is empty, `scale_rule` is unknown, or an affine or symmetric quantiser is asked for that the element
-        does not have.
+        If `x` is empty, `scale_rule` is unknown or does not go with zero points, or an affine or symmetric quantiser
+        is asked for that the element does not have.
 
     Notes
     -----
@@ -93,8 +93,9 @@ def quantize_block(
         codes of integers                      clip(rint(x / t) + z)
 
     A signed integer's codes are clipped to ``[-qmax, qmax]`` if it is symmetric and `divisor` is not above qmax. A
-    scale that rounds to 0 becomes the smallest positive one, a scale above the largest becomes the largest. A block of
-    zeros has the scale 1, or with a format of scales that is short (e8m0, e4m3: 8 bits) the smallest. A block with a
+    scale that rounds to 0 becomes the smallest positive one, a scale above the largest becomes the largest (power of
+    two). Affine scales that are powers of two take the rule ``"rceil"`` with hi - lo and qmax - qmin. A block of
+    zeros has the scale 1, or the smallest where scales are powers of two or have 8 bits (e8m0, e4m3). A block with a
     NaN or an infinity has the scale NaN and the codes 0.
 
     Examples
@@ -112,6 +113,9 @@ def quantize_block(
     fmt = _format(element) if isinstance(element, str) else element
     _check_symmetry(fmt, symmetric)
     scales = _floats(scale_format)
+    if not symmetric and scale_rule in ("floor", "ceil", "even"):
+        msg = f"`scale_rule` must be nearest, up or rceil with zero points, got {scale_rule!r}."
+        raise ValueError(msg)
     if not all(map(math.isfinite, x)):
         return Block((0,) * len(x), math.nan, None if symmetric else 0)
 
@@ -127,16 +131,17 @@ def quantize_block(
         width = _rounded(Fraction(hi) - Fraction(lo), arithmetic)
         quotient = _rounded(Fraction(width) / Fraction(high - low), arithmetic)
 
+    quotient_rule = scale_rule in ("nearest", "up")
     if absmax == 0:
-        scale = 1.0 if scales.bits > 8 else scales.smallest_subnormal
-    elif scale_rule in ("nearest", "up"):
+        scale = 1.0 if quotient_rule and scales.bits > 8 else scales.smallest_subnormal
+    elif quotient_rule:
         mode = "nearest_even" if scale_rule == "nearest" else "toward_positive"
         scale = round_to(Fraction(quotient), scales, rounding=mode, overflow="saturate")
         scale = max(scale, scales.smallest_subnormal)
     else:
-        e = scale_exponent(absmax, fmt, scale_rule, unit=unit, arithmetic=arithmetic)
-        scale = round_to(_power(e), scales, overflow="saturate")
-        scale = max(scale, scales.smallest_subnormal)
+        most, by = (absmax, divisor) if symmetric else (width, high - low)
+        e = scale_exponent(most, fmt, scale_rule, unit=unit, divisor=by, arithmetic=arithmetic)
+        scale = max(round_to(_power(min(e, scales.emax)), scales), scales.smallest_subnormal)
 
     step = scale * unit
     if tensor_scale is not None:
@@ -157,7 +162,13 @@ def quantize_block(
 
 
 def scale_exponent(
-    absmax: float, element: Element, rule: str, *, unit: float = 1.0, arithmetic: str | FloatFormat = "float32"
+    absmax: float,
+    element: Element,
+    rule: str,
+    *,
+    unit: float = 1.0,
+    divisor: float | None = None,
+    arithmetic: str | FloatFormat = "float32",
 ) -> int:
     """Return the exponent of a power-of-two scale, before the scale's format limits it.
 
@@ -171,6 +182,8 @@ def scale_exponent(
         Which.
     unit : float
         What an element's value 1 stands for at the scale 1, a power of two.
+    divisor : float, optional
+        What ``"rceil"`` divides by, the element's largest value if not given.
     arithmetic : str or FloatFormat
         What the division of ``"rceil"`` is rounded to.
 
@@ -188,7 +201,8 @@ def scale_exponent(
     -----
     With emax the exponent of M, the element's largest value times `unit`: ``"floor"``, ``floor(log2 a) - emax`` (OCP
     MX 1.0, 6.3); ``"ceil"``, ``ceil(log2 a) - emax``; ``"even"``, ``floor(log2 a') - emax``, where a' is a rounded to
-    the element's significand, halves up; ``"rceil"``, ``ceil(log2(a / M))``, the quotient rounded to `arithmetic`.
+    the element's significand, halves up; ``"rceil"``, ``ceil(log2(a / M))``, the quotient rounded to
+    `arithmetic`, or with `divisor` times `unit` in the place of M.
 
     Examples
     --------
@@ -196,8 +210,8 @@ def scale_exponent(
     [0, 1, 1, 1]
     """
     fmt = _format(element) if isinstance(element, str) else element
-    largest = Fraction(_range(fmt)[1]) * Fraction(unit)
-    emax, a = _floor_log2(largest), Fraction(absmax)
+    largest = _range(fmt)[1]
+    emax, a = _floor_log2(Fraction(largest) * Fraction(unit)), Fraction(absmax)
     match rule:
         case "floor":
             return _floor_log2(a) - emax
@@ -207,7 +221,7 @@ def scale_exponent(
             quantum = _power(_floor_log2(a) - _fraction_bits(fmt))
             return _floor_log2(math.floor(a / quantum + Fraction(1, 2)) * quantum) - emax
         case "rceil":
-            quotient = _rounded(a / largest, arithmetic)
+            quotient = _rounded(a / (Fraction(largest if divisor is None else divisor) * Fraction(unit)), arithmetic)
             return _ceil_log2(Fraction(max(quotient, _floats(arithmetic).smallest_subnormal)))
     msg = f"`rule` must be one of nearest, up, floor, ceil, even, rceil, got {rule!r}."
     raise ValueError(msg)
