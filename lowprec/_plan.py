@@ -288,13 +288,13 @@ def make_plan(
 
         c_format = None if c is None else stored_format(c.newbyteorder("="))
         model, native, facts = choose(accumulator, formats, c_format, out, scales)
-        total = native if native is not None else np.dtype(np.int64 if facts.integer else f"f{facts.item}")
+        total = native if native is not None else np.dtype(f"{'i' if facts.integer else 'f'}{facts.item}")
         facts = None if native is not None and facts.warning is None else facts
     result = total
     if model is not None and facts is not None:
         held = model.result_format
         if isinstance(held, IntFormat):
-            result = np.dtype(np.int32 if held.is_signed else np.uint32)
+            result = total = np.dtype(np.int32 if held.is_signed else np.uint32)
         else:
             result = np.dtype(np.float32 if held is None or fits(held, _SINGLE) else np.float64)
     out_fmt = None

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lowprec import _native, _threads
+from lowprec import _integer_sums, _native, _threads
 from lowprec._checks import Array
 from lowprec._evaluation import Kernel, Place, Scales, evaluation
 from lowprec._models import nan_bits, wide_integers
@@ -66,7 +66,7 @@ def multiply(
     scales: tuple[Array, Array] | None = None,
 ) -> None:
     """Write the product of stacks of matrices, summed as the plan's model says."""
-    if _native.multiply(a, b, out, plan, start):
+    if _integer_sums.multiply(a, b, out, plan, start) or _native.multiply(a, b, out, plan, start):
         return
     out[...] = 0 if start is None else start
     layout = layout or Layout()
@@ -147,6 +147,9 @@ def _share(a: Array, b: Array, c: Array, plan: Plan, place: Place, scales: Scale
 
 def sum_rows(a: Array, b: Array, shape: tuple[int, ...], plan: Plan, start: Array | None, seed: int = 0) -> Array:
     """Return the sums of products along the last axis, leading axes broadcast to ``shape``."""
+    checked = _integer_sums.sum_rows(a, b, shape, plan, start)
+    if checked is not None:
+        return checked
     dtype = np.dtype(np.int64) if plan.integer else np.dtype(f"f{plan.item}")
     total = np.zeros(shape, dtype)
     if start is not None:

@@ -241,19 +241,22 @@ class Exact(Accumulator):
 
 @dataclass(frozen=True, repr=False)
 class Integer(Accumulator):
-    """A sum of integer products in two's complement that wraps or saturates.
+    """A sum of integer products in two's complement that wraps, saturates, or must not overflow.
 
     ::
 
         r = c or 0
         for each block of `length` products, k ascending: r = fit(r + exact sum of the block)
+        with overflow="raise": r = c + the exact sum of all products, or an error
 
     Parameters
     ----------
     bits : int
         Width, 2 to 32.
-    overflow : {"wrap", "saturate"}
-        What `fit` does beyond the range: modulo ``2**bits``, or to the nearer end.
+    overflow : {"wrap", "saturate", "raise"}
+        What `fit` does beyond the range: modulo ``2**bits``, or to the nearer end. "raise": an OverflowError that names
+        the first element, in C order, whose sum the range does not hold, its value and the range. It is the final
+        exact sum that counts, `c` included, and not what a running sum passes through: that depends on the order.
     length : int
         Products per step: 1 for a scalar loop, 4 for VPDPBUSDS, 2 for VPDPWSSDS. It matters for saturation only.
     is_signed : bool
@@ -279,14 +282,14 @@ class Integer(Accumulator):
     """
 
     bits: int = 32
-    overflow: Literal["wrap", "saturate"] = "wrap"
+    overflow: Literal["wrap", "saturate", "raise"] = "wrap"
     length: int = 1
     is_signed: bool = True
 
     def __post_init__(self) -> None:
         """Check and normalise."""
-        if not isinstance(self.overflow, str) or self.overflow.lower() not in {"wrap", "saturate"}:
-            msg = f"`overflow` must be 'wrap' or 'saturate', got {self.overflow!r}."
+        if not isinstance(self.overflow, str) or self.overflow.lower() not in {"wrap", "saturate", "raise"}:
+            msg = f"`overflow` must be 'wrap', 'saturate' or 'raise', got {self.overflow!r}."
             raise TypeError(msg) if not isinstance(self.overflow, str) else ValueError(msg)
         if not isinstance(self.is_signed, (bool, np.bool_)):
             msg = f"`is_signed` must be True or False, got {self.is_signed!r}."
@@ -301,5 +304,7 @@ class Integer(Accumulator):
 
     def __str__(self) -> str:
         """Say what the model does."""
+        if self.overflow == "raise":
+            return f"{self.result_format} sum, exact, an error where it does not fit"
         step = "each product" if self.length == 1 else f"blocks of {self.length} products"
         return f"{self.result_format} sum, {step} added exactly, then {self.overflow}"

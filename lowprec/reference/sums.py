@@ -95,6 +95,12 @@ def integer(model: Integer, products: Sequence[int], start: int) -> int:
     """Return the sum of an `Integer`, not its code."""
     fmt, r = model.result_format, start
     low, high = int(fmt.min), int(fmt.max)
+    if model.overflow == "raise":
+        r += sum(products)
+        if not low <= r <= high:
+            msg = f"the sum is {r}, outside {low} to {high} of {fmt}."
+            raise OverflowError(msg)
+        return r
     for i in range(0, len(products), model.length):
         r += sum(products[i : i + model.length])
         r = min(max(r, low), high) if model.overflow == "saturate" else (r - low) % 2**model.bits + low
