@@ -11,6 +11,7 @@ from lowprec.rounding import Overflow, Rounding, Subnormals
 
 if typing.TYPE_CHECKING:
     from lowprec._probe import probe
+    from lowprec._requantize import FixedPoint, quantize_multiplier, requantize
     from lowprec.accumulators import (
         BfDotFused,
         BfDotRoundOdd,
@@ -37,12 +38,15 @@ if typing.TYPE_CHECKING:
     from lowprec.files import load, save
     from lowprec.hardware import ApproximationWarning, Instruction, Preset, preset, presets
     from lowprec.quantizers.api import quantize
+    from lowprec.quantizers.codebook import learn_codebook
     from lowprec.quantizers.ggml import from_ggml_bytes, ggml_bytes
+    from lowprec.runtimes import qconv2d, qlinear
     from lowprec.study import study
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "MSE",
     "AbsMax",
     "ApproximationWarning",
     "BfDotFused",
@@ -53,6 +57,7 @@ __all__ = [
     "Entropy",
     "EvenOddPair",
     "Exact",
+    "FixedPoint",
     "FloatFormat",
     "FlushedPairwise",
     "FmaPairOddFirst",
@@ -65,7 +70,6 @@ __all__ = [
     "Instruction",
     "IntFormat",
     "Integer",
-    "MSE",
     "MinMax",
     "MovingAverage",
     "Overflow",
@@ -89,6 +93,7 @@ __all__ = [
     "from_ggml_bytes",
     "get_num_threads",
     "ggml_bytes",
+    "learn_codebook",
     "linear",
     "load",
     "matmul",
@@ -96,7 +101,11 @@ __all__ = [
     "preset",
     "presets",
     "probe",
+    "qconv2d",
+    "qlinear",
     "quantize",
+    "quantize_multiplier",
+    "requantize",
     "round_to",
     "save",
     "set_num_threads",
@@ -132,11 +141,14 @@ _LATER = {
     **dict.fromkeys(("load", "save"), "lowprec.files"),
     **dict.fromkeys(("from_ggml_bytes", "ggml_bytes"), "lowprec.quantizers.ggml"),
     **dict.fromkeys(("BlockFormat", "block_format", "block_formats"), "lowprec.blocks"),
+    "learn_codebook": "lowprec.quantizers.codebook",
     **dict.fromkeys(_OBSERVERS, "lowprec.calibration"),
     "compare_accumulators": "lowprec.compare",
     "conv2d": "lowprec.conv",
     "probe": "lowprec._probe",
     "quantize": "lowprec.quantizers.api",
+    **dict.fromkeys(("FixedPoint", "quantize_multiplier", "requantize"), "lowprec._requantize"),
+    **dict.fromkeys(("qconv2d", "qlinear"), "lowprec.runtimes"),
     **dict.fromkeys(_MODELS, "lowprec.accumulators"),
     **dict.fromkeys(_HARDWARE, "lowprec.hardware"),
 }
@@ -149,7 +161,7 @@ def __getattr__(name: str) -> object:
 
         globals()[name] = getattr(import_module(_LATER[name]), name)
         return globals()[name]
-    if name in {"quantizers", "reference", "study", "testing"}:
+    if name in {"quantizers", "reference", "runtimes", "study", "testing"}:
         from importlib import import_module
 
         return import_module(f"lowprec.{name}")
