@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from lowprec import _checks
 from lowprec._checks import Array
+from lowprec._dequantizing import by_blocks
 from lowprec._grid import block_lengths, cut, grid_shape, layout, spread, turned
 from lowprec._storage import from_arrays, to_arrays
 from lowprec.codebooks import CodebookFormat, ElementFormat, element_of
@@ -325,6 +326,11 @@ class QuantizedArray:
         if not isinstance(kept, FloatFormat):
             msg = f"`dtype` must be a floating dtype of NumPy or ml_dtypes, got {target}."
             raise TypeError(msg)
+        fast = by_blocks(self) if target == np.float32 else None
+        return self._numbers(target, kept) if fast is None else fast.astype(target, copy=False)
+
+    def _numbers(self, target: np.dtype[Any], kept: FloatFormat) -> Array:
+        """Return the numbers by array operations in float64."""
         values: Array = np.asarray(decode(self.codes, self.format, dtype=np.float64))
         scale = self.scale.astype(np.float64)
         with np.errstate(all="ignore"):
@@ -420,6 +426,40 @@ class QuantizedArray:
         array([1.007874, 2.      ], dtype=float32)
         """
         return from_arrays(cls, arrays, prefix)
+
+
+def assembled(
+    codes: Array,
+    shape: tuple[int, ...],
+    scale: Array,
+    zero_point: Array | None,
+    *,
+    format: ElementFormat,  # noqa: A002 - as in QuantizedArray
+    axis: int | tuple[int, ...] | None,
+    block_size: int | tuple[int, ...] | None,
+    tensor_scale: np.float32 | None,
+    recipe: str,
+) -> QuantizedArray:
+    """Return an array of parts that are known to be right, its own from now on; codes below 8 bits are packed."""
+    made: QuantizedArray = object.__new__(QuantizedArray)
+    packed = format.bits < 8
+    values: dict[str, Any] = {
+        "_codes": None if packed else _read_only(codes),
+        "_bytes": _read_only(codes) if packed else None,
+        "_shape": tuple(shape),
+        "_order": None,
+        "scale": _read_only(scale),
+        "zero_point": None if zero_point is None else _read_only(zero_point),
+        "format": format,
+        "axis": axis,
+        "block_size": block_size,
+        "tensor_scale": tensor_scale,
+        "offset": None,
+        "recipe": recipe,
+    }
+    for name, value in values.items():
+        object.__setattr__(made, name, value)
+    return made
 
 
 def _read_only(array: Array) -> Array:

@@ -157,7 +157,10 @@ def quantized(
     if kernels and scale is None:
         made = _fast.found(values, recipe, calibration, lambda top: _outer(values, recipe, tensor_scale, top))
         if made is not None:
-            return _assembled(values.shape, *made[0], recipe, made[1], _name(calibration))
+            blocks, outer = made
+            return _assembled(
+                values.shape, blocks.codes, blocks.scale, blocks.zero_point, recipe, outer, _name(calibration)
+            )
     bad = _bad_blocks(values, recipe)
     if bad is not None:
         values = np.where(np.isfinite(values), values, 0)
