@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from lowprec import _checks, _product
 from lowprec._checks import Array
 from lowprec._plan import Plan, Side, make_plan
 from lowprec.codec import round_into, round_to
-from lowprec.formats import FloatFormat, stored_format
+from lowprec.formats import BLOCK_FORMATS, FloatFormat, IntFormat, stored_format
 from lowprec.kernels import codec as codec_kernels
 from lowprec.rounding import Rounding
 
@@ -44,6 +45,42 @@ def is_quantized(x: Any) -> TypeIs[QuantizedArray]:
     return module is not None and isinstance(x, module.QuantizedArray)
 
 
+@lru_cache(maxsize=256)
+def quantises(fmt: Any) -> bool:
+    """Say whether a format is one that floats are quantised to: of integers, or a block format."""
+    blocks = sys.modules.get("lowprec.blocks")
+    if (isinstance(fmt, str) and fmt.strip().lower() in BLOCK_FORMATS) or (
+        blocks is not None and isinstance(fmt, blocks.BlockFormat)
+    ):
+        return True
+    try:
+        return isinstance(_checks.fmt_of(fmt, "dtype"), IntFormat)
+    except (TypeError, ValueError):
+        return False
+
+
+def is_whole(x: Any) -> bool:
+    """Say whether an operand holds integers."""
+    array = np.asarray(x)
+    return array.dtype.kind in "iub" or isinstance(stored_format(array.dtype), IntFormat)
+
+
+def wants_scales(a: Any, b: Any, dtype: Any) -> bool:
+    """Say whether a product is one of quantised operands, or of floats that are to be quantised."""
+    if is_quantized(a) or is_quantized(b):
+        return True
+    if dtype is None:
+        return False
+    pair = dtype if isinstance(dtype, (tuple, list)) else (dtype,)
+    try:
+        asked = [quantises(fmt) for fmt in pair]
+    except TypeError:
+        return False
+    if not any(asked):
+        return False
+    return not (is_whole(a) and is_whole(b))
+
+
 class _Scales(NamedTuple):
     """Block scales of both operands."""
 
@@ -61,7 +98,12 @@ def _read(a: Any, b: Any, names: tuple[str, str] = ("a", "b")) -> tuple[Array, A
             msg = f"`{name}` must be a QuantizedArray as the other operand is, got {type(x).__name__}."
             raise TypeError(msg)
         storage = x.format.storage_dtype
-        if x.block_size is None or x.axis is None or x.axis != x.ndim + along or x.zero_point is not None:
+        if (
+            not isinstance(x.block_size, int)
+            or not isinstance(x.axis, int)
+            or x.axis != x.ndim + along
+            or x.zero_point is not None
+        ):
             what = f"axis={x.axis}, block_size={x.block_size}" + ("" if x.zero_point is None else ", zero points")
             msg = (
                 f"`{name}` must have block scales along K (axis {x.ndim + along}) and no zero points, got {what}; "
@@ -158,6 +200,8 @@ class _Call:
 
 def _integers(x: Array, side: Side) -> Array:
     """Return integer operands in their format: those out of its range saturate."""
+    if stored_format(x.dtype) == side.fmt:
+        return x
     if x.dtype.kind not in "iub":
         x = x.astype(np.int32)
     low, high = int(side.fmt.min), int(side.fmt.max)
@@ -282,11 +326,9 @@ def _finish(total: Array, call: _Call, out: Array, bias: Array | None = None) ->
 def _add_bias(total: Array, bias: Array, plan: Plan) -> Array:
     """Add a bias to finished sums, rounded once to their format (integers: to its range)."""
     if plan.integer:
-        low, high = int(plan.sum_format.min), int(plan.sum_format.max)
-        total = np.asarray(total + bias)
-        if plan.model.overflow == "saturate":  # type: ignore[union-attr]
-            total = np.clip(total, low, high)
-        return np.asarray((total - low) % (high - low + 1) + low)
+        from lowprec import _integer_sums
+
+        return _integer_sums.add_bias(total, bias, plan.model)  # type: ignore[arg-type]
     fmt = plan.sum_format
     with np.errstate(over="ignore", invalid="ignore"):
         if fmt.name == str(plan.dtype):

@@ -240,8 +240,8 @@ def refuse_integer(fmt: Format, name: str) -> FloatFormat:
     """Return a float format, or say why an integer format does not serve."""
     if isinstance(fmt, IntFormat):
         msg = (
-            f"`{name}` must be a float format, got `{fmt}`: integers need a scale, which the quantisers bring in a "
-            "later release; use a float format such as 'e4m3fn'."
+            f"`{name}` must be a float format, got `{fmt}`; use one such as 'e4m3fn', or lp.quantize for integers with a "
+            "scale."
         )
         raise ValueError(msg)
     return fmt

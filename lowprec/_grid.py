@@ -208,3 +208,25 @@ def cut(q: QuantizedArray, index: Any) -> QuantizedArray:
         offset=offset,
         recipe=q.recipe,
     )
+
+
+def expanded(q: QuantizedArray, place: int) -> QuantizedArray:
+    """Return a quantised array with one more axis, of length 1, at a place counted from the front."""
+    places = None if q.axis is None else tuple(one + int(one >= place) for one in _tuple(q.axis))
+    axis: Axis = places if isinstance(q.axis, tuple) or places is None else places[0]
+
+    def part(each: Array | None) -> Array | None:
+        """Return scales, zero points or offsets with the axis too, if they have all axes."""
+        return each if each is None or q.block_size is None else np.expand_dims(each, place)
+
+    return type(q)(
+        np.expand_dims(q.codes, place),
+        cast(Array, part(q.scale)),
+        part(q.zero_point),
+        format=q.format,
+        axis=axis,
+        block_size=q.block_size,
+        tensor_scale=None if q.tensor_scale is None else float(q.tensor_scale),
+        offset=part(q.offset),
+        recipe=q.recipe,
+    )

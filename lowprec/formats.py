@@ -465,7 +465,7 @@ _BY_DTYPE: dict[np.dtype[Any], Format] = {
     fmt.storage_dtype: fmt for fmt in _TABLE if fmt.storage_dtype is not None and fmt.name != "tf32"
 }
 # Names that `blocks.py` explains; here only to say so.
-_BLOCK_FORMATS = (
+BLOCK_FORMATS = (
     *("mxfp8_e4m3", "mxfp8_e5m2", "mxfp6_e2m3", "mxfp6_e3m2", "mxfp4", "mxint8", "nvfp4", "nf4", "fp4_bnb"),
     *("q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "iq4_nl"),
 )
@@ -559,7 +559,7 @@ def _named(name: str) -> Format:
         one, other = _AMBIGUOUS[word]
         msg = f"`fmt` must name one format, got {name!r}, which is ambiguous; write {one!r} or {other!r}."
         raise ValueError(msg)
-    if word in _BLOCK_FORMATS:
+    if word in BLOCK_FORMATS:
         msg = (
             f"`fmt` must name an element format, got the block format {name!r}, whose elements share a scale; "
             "use lp.quantize, or encode the elements in their own format, such as 'e2m1fn' for mxfp4."

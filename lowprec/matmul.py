@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lowprec import _product
-from lowprec._call import _as_array, _bias, _Call, _finish, _multiply, _read, _start, _target, is_quantized
+from lowprec._call import _as_array, _bias, _Call, _finish, _multiply, _start, _target, is_quantized, wants_scales
 from lowprec._checks import Array
 from lowprec._matrices import matrices, product, refuse_shapes
 
@@ -108,6 +108,8 @@ def matmul(
     array([[1]], dtype=bfloat16)
     """
     how = (dtype, accumulator, out_dtype, rounding, overflow, subnormals, random_bits)
+    if wants_scales(a, b, dtype):
+        return _scales().multiply(a, b, _scales().How(*how), c, rng, out)
     return product(a, b, how, c, rng, out)
 
 
@@ -158,7 +160,7 @@ def vecdot(
     array([1.203125, 3.40625 ], dtype=float32)
     """
     how = (dtype, accumulator, out_dtype, rounding, overflow, subnormals, random_bits)
-    if is_quantized(a) or is_quantized(b):
+    if wants_scales(a, b, dtype):
         return _quantized_vecdot(a, b, how, c, rng, out)
     call = _Call(_as_array(a, "a"), _as_array(b, "b"), how, rng, c=c)
     if call.a.ndim == 0 or call.b.ndim == 0:
@@ -183,27 +185,36 @@ def vecdot(
     return result if result.ndim or target is not None else result[()]
 
 
+def _scales() -> Any:
+    """Import the products of quantised operands; most programs never do."""
+    from lowprec import _quantized
+
+    return _quantized
+
+
 def _quantized_vecdot(a: Any, b: Any, how: tuple[Any, ...], c: Any, rng: Any, out: Any) -> Any:
-    """Return `vecdot` of operands with block scales along their last axis, as products of one row and one column."""
-    rows, columns = _expanded(a, -2, "a"), _expanded(b, -1, "b")
-    names = ("dtype", "accumulator", "out_dtype", "rounding", "overflow", "subnormals", "random_bits")
-    keywords = dict(zip(names, how, strict=True))
+    """Return `vecdot` of quantised operands, as products of one row and one column."""
+    scales = _scales()
+    a, b, others = scales.operands(a, b, scales.How(*how), rng, (-1, -1))
+    rows = scales.expanded(a, a.ndim - 1) if is_quantized(a) else np.expand_dims(_as_array(a, "a"), -2)
+    columns = scales.expanded(b, b.ndim) if is_quantized(b) else np.expand_dims(_as_array(b, "b"), -1)
     addend = None if c is None else _as_array(c, "c")[..., np.newaxis, np.newaxis]
     place = None if out is None else out[..., np.newaxis, np.newaxis]
-    result = matmul(rows, columns, c=addend, rng=rng, out=place, **keywords)
+    result = scales.multiply(rows, columns, others, addend, rng, place)
     return out if out is not None else result[..., 0, 0][()]
 
 
-def _expanded(x: Any, axis: int, name: str) -> Any:
-    """Return an operand with one more axis, before or after its last one."""
-    if not is_quantized(x):
-        return np.expand_dims(_as_array(x, name), axis)
-    from lowprec.arrays import QuantizedArray
-
-    place = x.ndim - 1 if axis == -2 else x.ndim
-    along = None if x.axis is None else x.axis + int(x.axis >= place)
-    codes, scale = np.expand_dims(x.codes, axis), np.expand_dims(x.scale, axis)
-    return QuantizedArray(codes, scale, format=x.format, axis=along, block_size=x.block_size)
+def _quantized_linear(x: Any, w: Any, bias: Any, how: tuple[Any, ...], c: Any, rng: Any, out: Any) -> Any:
+    """Return `linear` of quantised operands."""
+    inputs, weights = (each if is_quantized(each) else _as_array(each, name) for each, name in ((x, "x"), (w, "w")))
+    if weights.ndim != 2:
+        msg = f"`w` must have shape (N, K), got {weights.shape}."
+        raise ValueError(msg)
+    if inputs.ndim == 0 or inputs.shape[-1] != weights.shape[1]:
+        rule = f"`x` must have shape (..., K) with K = {weights.shape[1]}, as `w` of shape {weights.shape} has it"
+        msg = f"{rule}, got {inputs.shape}."
+        raise ValueError(msg)
+    return _scales().multiply(inputs, weights.T, _scales().How(*how), c, rng, out, bias)
 
 
 def linear(
@@ -259,10 +270,10 @@ def linear(
     >>> lp.linear([1.0, 2.0], [[0.5, 0.25], [1.0, -1.0]], [0.1, 0.2], dtype="bf16")
     array([ 1.1, -0.8], dtype=float32)
     """
-    if is_quantized(w):
-        w = w if w.ndim == 2 else w.codes  # the check below says what is wrong
-    inputs, transposed, scales = _read(x, w.mT if is_quantized(w) else w, ("x", "w"))
-    weights = transposed.T if is_quantized(w) else transposed
+    how = (dtype, accumulator, out_dtype, rounding, overflow, subnormals, random_bits)
+    if wants_scales(x, w, dtype):
+        return _quantized_linear(x, w, bias, how, c, rng, out)
+    inputs, weights = _as_array(x, "x"), _as_array(w, "w")
     if weights.ndim != 2:
         msg = f"`w` must have shape (N, K), got {weights.shape}."
         raise ValueError(msg)
@@ -270,8 +281,7 @@ def linear(
         rule = f"`x` must have shape (..., K) with K = {weights.shape[1]}, as `w` of shape {weights.shape} has it"
         msg = f"{rule}, got {inputs.shape}."
         raise ValueError(msg)
-    how = (dtype, accumulator, out_dtype, rounding, overflow, subnormals, random_bits)
-    call = _Call(inputs, weights.T, how, rng, ("x", "w"), c, scales)
+    call = _Call(inputs, weights.T, how, rng, ("x", "w"), c)
     added = None
     if bias is not None:
         given = _as_array(bias, "bias")
