@@ -40,8 +40,7 @@ class Recipe:
     @property
     def ends(self) -> tuple[int, int]:
         """The least and the largest code value in use, for integers."""
-        assert isinstance(self.element, IntFormat)
-        return scales.integer_ends(self.element, self.symmetric, self.divisor)
+        return scales.integer_ends(cast(IntFormat, self.element), self.symmetric, self.divisor)
 
 
 def make_recipe(
