@@ -63,7 +63,7 @@ def block_shape(shape: tuple[int, ...], blocks: tuple[int, ...]) -> Shape | None
     rows = math.prod(n for n, _ in axes[first:last])
     block = math.prod(b for _, b in axes[first:last])
     if first == last:  # every number is a block
-        return Shape(columns, 1, 1)
+        return Shape(math.prod(shape), 1, 1)
     if columns == 1 and rows % block == 0:
         return Shape(math.prod(shape), 1, block)
     return Shape(rows * columns, columns, block)
