@@ -189,9 +189,9 @@ def _many(run: _Run, a: Array, b: Array, out: Array, fresh: bool) -> None:
     jobs = np.tile(run.numbers(run.n, tall, fresh), (count, 1))
     for place, x in ((gemm.A_DATA, a), (gemm.B_DATA, b), (gemm.C, out)):
         jobs[:, place] = address(x) + _offsets(x)
-    for place, x in zip(_VECTORS, run.ends, strict=True):
-        if x is not None:
-            jobs[:, place] = address(x) + _offsets(x[..., np.newaxis, :])
+    for place, vector in zip(_VECTORS, run.ends, strict=True):
+        if vector is not None:
+            jobs[:, place] = address(vector) + _offsets(vector[..., np.newaxis, :])
     room = run.sums(jobs, run.n, count)
     claimed = np.zeros(1, np.int64)
     workers = 1 if count * run.m * run.n * run.deep <= _ALONE else min(count, _threads.get_num_threads())

@@ -126,7 +126,7 @@ def sum_rows(a: Array, b: Array, shape: tuple[int, ...], plan: Plan, start: Arra
         return None
     k = a.shape[-1]
     kind = _exact_type(plan, k, start)
-    total = np.zeros(shape, kind)
+    total: Array = np.zeros(shape, kind)
     if start is not None:
         total[...] = start
     sides = [np.broadcast_to(_numbers(x), (*shape, k)) for x in (a, b)]
@@ -135,8 +135,8 @@ def sum_rows(a: Array, b: Array, shape: tuple[int, ...], plan: Plan, start: Arra
     for first in range(0, flat.size, step):
         last = min(flat.size, first + step)
         where = np.unravel_index(np.arange(first, last), shape) if shape else ()
-        x, y = (side[where].reshape(-1, k).astype(kind) for side in sides)
-        flat[first:last] += (x * y).sum(axis=1)
+        rows: list[Array] = [side[where].reshape(-1, k).astype(kind) for side in sides]
+        flat[first:last] += (rows[0] * rows[1]).sum(axis=1)
     _check(total, model)
     return total.astype(np.int64)
 

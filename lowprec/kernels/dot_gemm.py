@@ -66,18 +66,20 @@ SIZE = FINISH + FINISH_FIELDS
 
 @inline
 def _finish(numbers):
-    f = numbers[FINISH:]
-    return Finish(f[0], f[1], f[2], f[3], f[4], f[5], f[6], f[7], f[8], f[9], f[10])
+    f, i = numbers, FINISH
+    return Finish(
+        f[i], f[i + 1], f[i + 2], f[i + 3], f[i + 4], f[i + 5], f[i + 6], f[i + 7], f[i + 8], f[i + 9], f[i + 10]
+    )
 
 
 @inline
-def _totals(address, blocks, length, target):
-    """Add up the sums of all blocks of k."""
+def _totals(address, blocks, step, length, target):
+    """Add up the sums of all blocks of k, ``step`` bytes apart."""
     out = numba.carray(at_address(target), length, np.uint32)
     for i in range(length):
         out[i] = 0
     for block in range(blocks):
-        x = numba.carray(at_address(address + block * length * 4), length, np.uint32)
+        x = numba.carray(at_address(address + block * step), length, np.uint32)
         for i in range(length):
             out[i] = add(out[i], x[i])
 
@@ -121,18 +123,6 @@ def _finish_tile(f, c, row_bytes, first, height, left, columns, sums, totals):
 
 
 @inline
-def _row_sums(j, f, first, rows, blocks, target):
-    """Add up the sums of some packed rows over all blocks of k."""
-    out = numba.carray(at_address(target), rows, np.uint32)
-    for i in range(rows):
-        out[i] = 0
-    for block in range(blocks):
-        x = numba.carray(at_address(f.row_sums + (block * j.m + first) * 4), rows, np.uint32)
-        for i in range(rows):
-            out[i] = add(out[i], x[i])
-
-
-@inline
 def _row_piece(j, f, first, packed_a, corner, scratch, sums, totals):
     """Compute the rows from ``first`` of one piece."""
     rows = min(j.row_block, j.m - first)
@@ -145,7 +135,7 @@ def _row_piece(j, f, first, packed_a, corner, scratch, sums, totals):
         flags = (FROM_ZERO if first_k == 0 and j.from_zero == 1 else 0) | (f.steps << STEPS_SHIFT)
         last = first_k + count == j.k
         if last and f.zeros == 1:
-            _row_sums(j, f, first, rows, blocks, sums)
+            _totals(f.row_sums + first * 4, blocks, j.m * 4, rows, sums)
         for left in range(0, j.n, width):
             columns = min(width, j.n - left)
             vectors = _tail_width(j, columns) // j.lanes
@@ -181,7 +171,7 @@ def _product(numbers):
     totals = sums + 4 * j.row_block
     _pack_pieces(j, numbers, scratch)
     if f.zeros == 1:
-        _totals(f.column_sums, (j.k + j.k_block - 1) // j.k_block, j.n, totals)
+        _totals(f.column_sums, (j.k + j.k_block - 1) // j.k_block, j.n * 4, j.n, totals)
     pieces = (j.m + j.row_block - 1) // j.row_block
     while True:
         piece = atomic_add(numbers, ROWS, 1)

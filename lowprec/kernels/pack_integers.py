@@ -125,63 +125,21 @@ def _word(o, x):
 
 
 @inline
-def _line(o, source, there, rows, place, sums):
-    """Put ``there`` of four lines of bytes into words."""
-    full_width()
-    step = o.k_step
-    w, s = numba.carray(at_address(place), rows, np.uint32), numba.carray(at_address(sums), rows, np.uint32)
-    low = np.uint32(255)
-    x0 = numba.carray(at_address(source), rows, np.uint8)
-    x1 = numba.carray(at_address(source + step), rows, np.uint8)
-    x2 = numba.carray(at_address(source + 2 * step), rows, np.uint8)
-    x3 = numba.carray(at_address(source + 3 * step), rows, np.uint8)
-    if there == 4 and sums == 0:
-        for i in range(rows):
-            u, v = both(_word(o, x0[i]), low), both(_word(o, x1[i]), low)
-            y, z = both(_word(o, x2[i]), low), _word(o, x3[i])
-            w[i] = either(either(u, shl(v, np.uint32(8))), either(shl(y, np.uint32(16)), shl(z, np.uint32(24))))
-        return
-    if there == 4:
-        for i in range(rows):
-            u, v, y, z = _word(o, x0[i]), _word(o, x1[i]), _word(o, x2[i]), _word(o, x3[i])
-            s[i] = add(s[i], add(add(u, v), add(y, z)))
-            u, v, y = both(u, low), both(v, low), both(y, low)
-            w[i] = either(either(u, shl(v, np.uint32(8))), either(shl(y, np.uint32(16)), shl(z, np.uint32(24))))
-        return
-    for i in range(rows):
-        w[i] = 0
-    for k in range(there):
-        x = numba.carray(at_address(source + k * step), rows, np.uint8)
-        for i in range(rows):
-            v = _word(o, x[i])
-            w[i] = either(w[i], shl(both(v, low), np.uint32(8 * k)))
-            if sums != 0:
-                s[i] = add(s[i], v)
-
-
-@inline
-def _line_of_pairs(o, source, there, rows, place, sums):
-    """Put ``there`` of two lines of bytes into words, each as 16 bits."""
+def _two_lines(o, source, there, rows, place, low, shift, sums):
+    """Put one line of bytes or two into words, above what they hold already, and add them to the sums."""
     full_width()
     w, s = numba.carray(at_address(place), rows, np.uint32), numba.carray(at_address(sums), rows, np.uint32)
-    low = np.uint32(0xFFFF)
-    x0 = numba.carray(at_address(source), rows, np.uint8)
-    if there == 2:
-        x1 = numba.carray(at_address(source + o.k_step), rows, np.uint8)
-        if sums == 0:
-            for i in range(rows):
-                w[i] = either(both(_word(o, x0[i]), low), shl(_word(o, x1[i]), np.uint32(16)))
-        else:
-            for i in range(rows):
-                u, v = _word(o, x0[i]), _word(o, x1[i])
-                s[i] = add(s[i], add(u, v))
-                w[i] = either(both(u, low), shl(v, np.uint32(16)))
-        return
+    mask, first, second = np.uint32(low), np.uint32(shift), np.uint32(shift + (8 if low == 255 else 16))
+    x = numba.carray(at_address(source), rows, np.uint8)
+    y = numba.carray(at_address(source + (o.k_step if there > 1 else 0)), rows, np.uint8)
+    keep = mask if there > 1 else np.uint32(0)
     for i in range(rows):
-        v = _word(o, x0[i])
-        w[i] = both(v, low)
-        if sums != 0:
-            s[i] = add(s[i], v)
+        u, v = both(_word(o, x[i]), mask), both(_word(o, y[i]), keep)
+        w[i] = either(w[i], either(shl(u, first), shl(v, second)))
+    if sums != 0:
+        whole = np.uint32(0xFFFFFFFF) if there > 1 else np.uint32(0)
+        for i in range(rows):
+            s[i] = add(s[i], add(_word(o, x[i]), both(_word(o, y[i]), whole)))
 
 
 @inline
@@ -200,10 +158,11 @@ def _across(o, out, first_row, rows, first_k, count, width, tail, scratch, sums,
         k = (first_k + group) * per
         there = min(per, o.deep - k)
         source = o.data + first_row + k * o.k_step
-        if per == 4:
-            _line(o, source, there, rows, scratch, sums)
-        else:
-            _line_of_pairs(o, source, there, rows, scratch, sums)
+        for i in range(rows):
+            spare[i] = 0
+        for pair in range(0, there, 2):
+            at = source + pair * o.k_step
+            _two_lines(o, at, there - pair, rows, scratch, 255 if per == 4 else 65535, 8 * pair, sums)
         for first in range(0, padded, width):
             across = min(width, padded - first)
             copy_numbers(scratch + first * 4, out + (first * count + group * across) * 4, across, np.float32(0))

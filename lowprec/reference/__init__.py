@@ -5,6 +5,7 @@ Every kernel of the package is held against this package, which is written from 
 itself.
 """
 
+from lowprec.reference.integers import integer_dot, scaled
 from lowprec.reference.models import accumulate
 from lowprec.reference.numbers import decode, dot, encode, fma, matmul, philox4x32, random_word, round_to
 from lowprec.reference.quantize import (
@@ -24,12 +25,14 @@ __all__ = [
     "dot",
     "encode",
     "fma",
+    "integer_dot",
     "matmul",
     "nearest_code",
     "philox4x32",
     "quantize_block",
     "random_word",
     "round_to",
+    "scaled",
     "scale_exponent",
     "tensor_scale",
 ]
