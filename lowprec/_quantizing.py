@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 
 from lowprec import _threads
-from lowprec._checks import Array, Modes
+from lowprec._checks import Array
 from lowprec._packing import PIECE, operand, packed, share
-from lowprec._rules import bare_powers, decode_width, make_decoding, make_rule, rule_width
+from lowprec._rules import bare_powers
 from lowprec.codebooks import CodebookFormat, ElementFormat
 from lowprec.codec import encode
 from lowprec.formats import FloatFormat, IntFormat
-from lowprec.formats import format as resolve
 from lowprec.kernels import quantize as kernels
 from lowprec.kernels.quantize import AFFINE, FLOAT, GIVEN, INTEGER, LINEAR, POWER, STRIP, WIDTH, Numbers, Reals, Shape
-from lowprec.rounding import Overflow, Rounding, Subnormals
 
 _LONG = 1 << 16  # numbers of a block that several threads share, in two passes
 _POWERS = ("floor", "ceil", "even", "rceil")
-_NEAREST = Modes(Rounding.NEAREST_EVEN, Overflow.SATURATE, Subnormals.KEEP, 32)
-_UP = Modes(Rounding.TOWARD_POSITIVE, Overflow.SATURATE, Subnormals.KEEP, 32)
-_SINGLE = cast("FloatFormat", resolve("float32"))
 
 
 class Scaling(NamedTuple):
@@ -86,7 +81,7 @@ def scalable(scaling: Scaling) -> bool:
     stored = (
         fmt.storage_dtype is not None and fmt.storage_dtype.itemsize == fmt.code_dtype.itemsize and fmt.name != "tf32"
     )
-    return stored and fmt.has_zero and rule_width(fmt) == 32 and decode_width(fmt) == 32
+    return stored and fmt.has_zero and fmt.mantissa_bits <= 23 and fmt.emin >= -126 and fmt.emax <= 127
 
 
 def quantize_blocks(
@@ -120,13 +115,10 @@ def quantize_blocks(
     affine = numbers.kind == AFFINE
     flat, codes = operand(x.reshape(-1)), np.empty(_count(x, shape), np.uint32)
     points = np.empty(codes.size if affine else 0, np.float32)
-    rules = _rule_of(element, _NEAREST), *_scale_rules(scaling)
     if is_long(codes, shape):
         pairs = _extents(flat, shape)  # blocks of two numbers that reach as far
         scratch = np.empty(pairs.size, np.uint8)
-        if _run(
-            pairs.reshape(-1), Shape(pairs.size, 1, 2), numbers._replace(bits=8), reals, rules, codes, points, scratch
-        ):
+        if _run(pairs.reshape(-1), Shape(pairs.size, 1, 2), numbers._replace(bits=8), reals, codes, points, scratch):
             return None
         scale = _stored(codes, scaling.format)
         steps = scale.astype(np.float32) * np.float32(reals.tensor)
@@ -134,7 +126,7 @@ def quantize_blocks(
         made = encode_blocks(x, shape, element, np.maximum(steps, smallest), points if affine else None, ends)
     else:
         room = _room(flat, numbers)
-        if _run(flat, shape, numbers, reals, rules, codes, points, room):
+        if _run(flat, shape, numbers, reals, codes, points, room):
             return None
         made = _packed(room, x, element, numbers)
         scale = _stored(codes, scaling.format)
@@ -165,21 +157,20 @@ def encode_blocks(
     ndarray of uint8
         As `Found.codes`.
     """
-    numbers = Numbers(GIVEN, 0, 0, 0, *_element_numbers(element, shape))
+    numbers = Numbers(kind=GIVEN, **_element_numbers(element, shape))
     reals = Reals(1.0, 1.0, 1.0, *_ends(element, ends))
-    rules = _rule_of(element, _NEAREST), *_scale_rules(Scaling(_SINGLE))
     flat, divisors = operand(x.reshape(-1)), np.array(steps.reshape(-1), np.float32).view(np.uint32)
     zeros = np.empty(0, np.float32) if points is None else np.array(points.reshape(-1), np.float32)
     room = _room(flat, numbers)
     if not is_long(divisors, shape):
-        _run(flat, shape, numbers, reals, rules, divisors, zeros, room)
+        _run(flat, shape, numbers, reals, divisors, zeros, room)
     else:
         for i, part in enumerate(long_blocks(flat.size, shape)):
             pieces = -(-(part.stop - part.start) // PIECE)
             where = slice(part.start * numbers.bits // 8, None)
             same, zero = np.repeat(divisors[i], pieces), np.repeat(zeros[i : i + 1], pieces)
             few = Shape(part.stop - part.start, 1, PIECE)
-            _run(flat[part], few, numbers, reals, rules, same, zero, room[where])
+            _run(flat[part], few, numbers, reals, same, zero, room[where])
     return _packed(room, x, element, numbers)
 
 
@@ -203,15 +194,13 @@ def tiles_of(size: int, shape: Shape) -> tuple[int, int]:
     return tiles * (size // length), max(1, PIECE // numbers)
 
 
-def _run(
-    flat: Array, shape: Shape, numbers: Numbers, reals: Reals, rules: Any, codes: Array, points: Array, out: Array
-) -> int:
+def _run(flat: Array, shape: Shape, numbers: Numbers, reals: Reals, codes: Array, points: Array, out: Array) -> int:
     """Run the kernel on all tiles, on all threads; return how many blocks are not finite."""
     where, integers, floats = np.array(shape, np.int64), np.array(numbers, np.int64), np.array(reals, np.float32)
     tiles, grain = tiles_of(flat.size, shape)
 
     def work(first: int, last: int) -> int:
-        return int(kernels.quantize_tiles(flat, where, first, last, integers, floats, *rules, codes, points, out))
+        return int(kernels.quantize_tiles(flat, where, first, last, integers, floats, codes, points, out))
 
     return sum(share(work, tiles, grain))
 
@@ -261,10 +250,39 @@ def aligned(bits: int, shape: Shape) -> bool:
     return all(n * bits % 8 == 0 for n in (shape.length, shape.block if shape.columns == 1 else shape.columns))
 
 
-def _element_numbers(element: ElementFormat, shape: Shape) -> tuple[int, int, int]:
+def _element_numbers(element: ElementFormat, shape: Shape) -> dict[str, int]:
     """Return what the kernel is told of the elements."""
-    kind = INTEGER if isinstance(element, IntFormat) else FLOAT
-    return kind, element.bits, element.bits if aligned(element.bits, shape) else 8
+    told = {"width": element.bits, "bits": element.bits if aligned(element.bits, shape) else 8}
+    if not isinstance(element, FloatFormat):
+        return {"element": INTEGER, "drop": 0, "emin": 0, "sign": 0, "zero_sign": 0, **told}
+    sign = 1 << (element.bits - 1)
+    zero_sign = sign * int(element.has_negative_zero)
+    return {"element": FLOAT, **_places(element), "sign": sign, "zero_sign": zero_sign, **told}
+
+
+def _places(fmt: FloatFormat) -> dict[str, int]:
+    """Return where a format's last place and smallest normal number lie in float32."""
+    return {"drop": 23 - fmt.mantissa_bits, "emin": 127 + fmt.emin}
+
+
+def _scale_numbers(scaling: Scaling) -> dict[str, int]:
+    """Return what the kernel is told of scales that are not bare powers of two."""
+    fmt = scaling.format
+    smallest = fmt.bits <= 8
+    return {
+        "zero": 1 if smallest else int(encode(1.0, fmt)),
+        "zero_bits": _bits(fmt.smallest_subnormal if smallest else 1.0),
+        **{f"scale_{name}": number for name, number in _places(fmt).items()},
+        "scale_most": fmt.max_code,
+        "scale_most_bits": _bits(fmt.max),
+        "scale_least_bits": _bits(fmt.smallest_subnormal),
+        "scale_up": int(scaling.rule == "up"),
+    }
+
+
+def _bits(value: float) -> int:
+    """Return the bits of a float32 number."""
+    return int(np.float32(value).view(np.uint32))
 
 
 def _settings(
@@ -273,37 +291,24 @@ def _settings(
     """Return what the kernel is told."""
     low, high = _ends(element, ends)
     tensor = scaling.unit if scaling.tensor is None else float(scaling.tensor)
-    symmetric_divisor = scaling.divisor * scaling.unit
-    emax = bump = zero = 0
+    divisor, share = scaling.divisor * scaling.unit, 1.0
+    told = _element_numbers(element, shape)
     if scaling.rule in _POWERS:
-        kind, share = POWER, 1.0
+        emax = 0
         if scaling.rule != "rceil":
-            symmetric_divisor = 1.0
-            emax = math.frexp(element.max * scaling.unit)[1] - 1
+            divisor, emax = 1.0, math.frexp(element.max * scaling.unit)[1] - 1
         bump = {"floor": 0, "even": 1 << (22 - _fraction_bits(element))}.get(scaling.rule, 0x7FFFFF)
+        numbers = Numbers(kind=POWER, emax=emax, bump=bump, **told)
     else:
-        kind = LINEAR if scaling.symmetric else AFFINE
         share = 1.0 if scaling.tensor is None else float(scaling.tensor)
-        zero = 1 if scaling.format.bits <= 8 else int(encode(1.0, scaling.format))
-    divisor = symmetric_divisor if scaling.symmetric else high - low
-    numbers = Numbers(kind, emax, bump, zero, *_element_numbers(element, shape))
+        divisor = divisor if scaling.symmetric else high - low
+        numbers = Numbers(kind=LINEAR if scaling.symmetric else AFFINE, **told, **_scale_numbers(scaling))
     return numbers, Reals(divisor, share, tensor, low, high)
 
 
 def _fraction_bits(element: ElementFormat) -> int:
     """Return the bits after the leading one of the largest element."""
     return element.mantissa_bits if isinstance(element, FloatFormat) else max(0, element.bits - 2)
-
-
-def _rule_of(fmt: ElementFormat, modes: Modes) -> Array:
-    """Return the rule of rounding float32 to codes of a format."""
-    return make_rule(fmt, 32, modes, True)
-
-
-def _scale_rules(scaling: Scaling) -> tuple[Array, Array]:
-    """Return the rule of rounding to the scale format, and its decoding; powers of two need neither."""
-    fmt = _SINGLE if scaling.rule in _POWERS else scaling.format
-    return _rule_of(fmt, _UP if scaling.rule == "up" else _NEAREST), make_decoding(fmt, 32)
 
 
 def _stored(codes: Array, fmt: FloatFormat) -> Array:

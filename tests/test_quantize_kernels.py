@@ -317,17 +317,17 @@ def test_bugs_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(AssertionError):
         check_affine("uint4")
     monkeypatch.setattr(_quantizing, "_settings", right)
-    rule_of = _quantizing._rule_of
+    places = _quantizing._places
 
-    def coarser(fmt: Any, modes: Any) -> Array:
+    def coarser(fmt: Any) -> dict[str, int]:
         """Subnormals one binade too early."""
-        rule = rule_of(fmt, modes).copy()
-        rule[2] += 1
-        return rule
+        return {**places(fmt), "emin": places(fmt)["emin"] + 1}
 
-    monkeypatch.setattr(_quantizing, "_rule_of", coarser)
+    monkeypatch.setattr(_quantizing, "_places", coarser)
     with pytest.raises(AssertionError):
         check_elements("e4m3fn")
+    with pytest.raises(AssertionError):
+        check_two_levels()
 
 
 # ------------------------------------------------------------------------------------------------ shapes

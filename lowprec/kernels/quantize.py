@@ -13,7 +13,7 @@ import numpy as np
 from lowprec._jit import inline, njit
 from lowprec.kernels.extents import extent_run
 from lowprec.kernels.packing import pack_codes
-from lowprec.kernels.rounding import decode_word, decoding, encode_word, power_bits, rule
+from lowprec.kernels.rounding import power_bits
 from lowprec.kernels.words import (
     add,
     bits_float,
@@ -27,6 +27,7 @@ from lowprec.kernels.words import (
     less,
     pick,
     restore_float_mode,
+    shl,
     shr,
     smaller,
     standard_float_mode,
@@ -43,12 +44,23 @@ class Numbers(NamedTuple):
     """The integers that quantising is made of; `lowprec._quantizing` makes them."""
 
     kind: int  # how scales are found; GIVEN: ``codes`` holds the bits of the divisors, ``points`` the zero points
-    emax: int  # POWER: taken off the exponent
-    bump: int  # POWER: added to the bits before the exponent is taken
-    zero: int  # scale code of a block of zeros
     element: int  # INTEGER or FLOAT
     width: int  # of an element's code
     bits: int  # of a code in the result: its width if packed, else 8
+    drop: int  # FLOAT: float32's mantissa bits beyond the element's
+    emin: int  # FLOAT: float32's exponent field at the element's smallest normal number
+    sign: int  # FLOAT: the sign bit of a code
+    zero_sign: int  # FLOAT: the same where -0 exists, else 0
+    emax: int = 0  # POWER: taken off the exponent
+    bump: int = 0  # POWER: added to the bits before the exponent is taken
+    zero: int = 0  # LINEAR, AFFINE: the scale's code for a block of zeros
+    zero_bits: int = 0  # and its bits in float32
+    scale_drop: int = 0  # as `drop`, of the scales
+    scale_emin: int = 0  # as `emin`, of the scales
+    scale_most: int = 0  # the largest scale's code
+    scale_most_bits: int = 0  # and its bits in float32
+    scale_least_bits: int = 0  # the bits of the smallest positive scale
+    scale_up: int = 0  # 1 if scales are rounded up, 0 to nearest even
 
 
 class Reals(NamedTuple):
@@ -72,7 +84,10 @@ class Shape(NamedTuple):
 @inline
 def _numbers(p):
     """Read `Numbers` out of an array."""
-    return Numbers(p[0], p[1], p[2], p[3], p[4], p[5], p[6])
+    return Numbers(
+        p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8], p[9], p[10], p[11], p[12], p[13], p[14],
+        p[15], p[16], p[17],
+    )  # fmt: skip
 
 
 @inline
@@ -116,10 +131,31 @@ def _step(value, r):
 
 
 @inline
-def _find_scales(most, least, n, r, scale_rule, scale_decoding, codes, steps, points):
+def _rounded_scale(u, n):
+    """Round a positive number with these bits to the format of the scales; return the code, and the value's bits.
+
+    Too small becomes the smallest positive scale, too large or infinite the largest. As `rounding.encode_word`.
+    """
+    zero, one, mantissa = constant(u, 0), constant(u, 1), constant(u, 23)
+    drop, emin = np.uint32(n.scale_drop), np.uint32(n.scale_emin)
+    field = shr(u, mantissa)
+    exponent = larger(field, one)
+    significand = add(sub(u, shl(field, mantissa)), pick(equal(field, zero), zero, constant(u, 0x800000)))
+    above = larger(exponent, emin)
+    shift = smaller(add(drop, sub(above, exponent)), constant(u, 25))
+    rest = sub(shl(one, shift), one)
+    nearest = add(shr(rest, one), both(shr(significand, shift), one))
+    more = both(pick(n.scale_up != 0, rest, nearest), rest)
+    code = add(shl(sub(above, emin), sub(mantissa, drop)), shr(add(significand, more), shift))
+    value = pick(less(mantissa, shift), zero, both(add(u, more), sub(constant(u, 0xFFFFFFFF), rest)))
+    code = smaller(larger(code, one), np.uint32(n.scale_most))
+    return code, smaller(larger(value, np.uint32(n.scale_least_bits)), np.uint32(n.scale_most_bits))
+
+
+@inline
+def _find_scales(most, least, n, r, codes, steps, points):
     """Turn the extents of blocks into codes of scales, divisors of numbers, and zero points; count infinite blocks."""
-    f, d = rule(scale_rule), decoding(scale_decoding)
-    infinity, zero_code = np.uint32(0x7F800000), np.uint32(n.zero)
+    infinity, zero_code, zero_value = np.uint32(0x7F800000), np.uint32(n.zero), np.uint32(n.zero_bits)
     wrong = 0
     if n.kind == POWER:
         emax, bump = np.uint32(n.emax), np.uint32(n.bump)
@@ -140,10 +176,9 @@ def _find_scales(most, least, n, r, scale_rule, scale_decoding, codes, steps, po
         low = bits_float(pick(less(least[i], constant(u, 0x80000000)), constant(u, 0), least[i]))
         extent = float_bits(high - low) if affine else u
         extent = smaller(extent, constant(u, 0x7F7FFFFF))  # the two ends may be further apart than the largest number
-        code = encode_word(float_bits(bits_float(extent) / r.divisor / r.share), f)
-        code = pick(equal(u, constant(u, 0)), zero_code, larger(code, constant(u, 1)))
-        codes[i] = code
-        steps[i] = _step(decode_word(code, d), r)
+        code, value = _rounded_scale(float_bits(bits_float(extent) / r.divisor / r.share), n)
+        codes[i] = pick(equal(u, constant(u, 0)), zero_code, code)
+        steps[i] = _step(pick(equal(u, constant(u, 0)), zero_value, value), r)
         points[i] = low
         wrong += infinity <= u
     if affine:
@@ -153,9 +188,9 @@ def _find_scales(most, least, n, r, scale_rule, scale_decoding, codes, steps, po
 
 
 @inline
-def _encode(x, steps, points, n, r, element, out):
+def _encode(x, steps, points, n, r, out):
     """Encode numbers, each with its own divisor and zero point."""
-    f, high = rule(element), r.high
+    high = r.high
     if n.element == INTEGER:
         anchor, mask = np.float32(12582912.0), np.uint32((1 << n.width) - 1)
         for i in range(x.size):
@@ -165,10 +200,10 @@ def _encode(x, steps, points, n, r, element, out):
     else:
         # 1.5 * 2**(exponent + dropped bits) has its last place where the element has it: the sum is rounded there,
         # and its bits count the element's units beyond the anchor's.
-        smallest = np.uint32(f.emin << 23)
-        more = np.uint32(f.drop << 23 | 1 << 22)
-        drop, sign, place = f.drop, f.sign_code, np.uint32(32 - n.width)
-        zero = sign if f.sign else np.uint32(0)
+        smallest = np.uint32(n.emin << 23)
+        more = np.uint32(n.drop << 23 | 1 << 22)
+        drop, place = np.uint32(n.drop), np.uint32(32 - n.width)
+        sign, zero = np.uint32(n.sign), np.uint32(n.zero_sign)
         for i in range(x.size):
             u = float_bits(x[i] / steps[i])
             magnitude = bits_float(both(u, constant(u, 0x7FFFFFFF)))
@@ -260,7 +295,7 @@ def _column_extents(x, rows, apart, count, most, least):
 
 
 @njit()
-def quantize_tiles(x, shape, first, last, numbers, reals, element, scale_rule, scale_decoding, codes, points, out):
+def quantize_tiles(x, shape, first, last, numbers, reals, codes, points, out):
     """Quantise the tiles ``first`` to ``last``.
 
     Codes of scales go to ``codes`` and zero points to ``points``, in C order; the numbers' codes to ``out``, packed if
@@ -287,7 +322,7 @@ def quantize_tiles(x, shape, first, last, numbers, reals, element, scale_rule, s
                 _row_extents(x[start:end], s.block, count, most, least)
             else:
                 _column_extents(x[start:end], runs, apart, count, most, least)
-            wrong += _find_scales(most, least, n, r, scale_rule, scale_decoding, codes[at : at + count], step, point)
+            wrong += _find_scales(most, least, n, r, codes[at : at + count], step, point)
         spread(step, count, repeats, steps)
         if affine:
             spread(point, count, repeats, shifts)
@@ -297,7 +332,7 @@ def quantize_tiles(x, shape, first, last, numbers, reals, element, scale_rule, s
             begin = start + run * apart
             stop = min(begin + width, end)
             target = out[begin:stop] if n.bits == 8 else room[: stop - begin]
-            _encode(x[begin:stop], steps, shifts, n, r, element, target)
+            _encode(x[begin:stop], steps, shifts, n, r, target)
             if n.bits < 8:
                 pack_codes(target, out[begin * n.bits // 8 :], n.bits)
     restore_float_mode(mode)
