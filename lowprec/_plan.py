@@ -118,6 +118,7 @@ class Kernels(NamedTuple):
     convert_a: int
     convert_b: int
     shape: tile.Shape
+    k_block: int = 256  # measured: a panel of B then just fills the first-level cache, a block of A some of the second
 
 
 @cache

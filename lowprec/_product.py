@@ -20,8 +20,6 @@ _PACKED_BYTES = 1 << 25  # room for packed B at most
 _ALONE = 6_000_000  # multiply-adds up to which the calling thread works alone
 _SMALL = 4_000_000  # multiply-adds up to which the products of a batch are shared out whole
 _FLOAT32 = np.dtype(np.float32)
-# Measured: a panel of B then just fills the first-level cache, and a block of A some of the second.
-_K_BLOCK = 256
 _ROW_BLOCK = 256
 _PANELS = 4
 _ROWS_AT_ONCE = 1 << 22  # elements of an operand of `sum_rows` at a time
@@ -69,10 +67,11 @@ def _up(number: int, unit: int) -> int:
 def _blocking(m: int, n: int, k: int, workers: int, chosen: Kernels, item: int) -> tuple[int, int, int, int]:
     """Return columns and k of a chunk whose packed B fits its room, rows of a piece, and bytes of packed B."""
     shape = chosen.shape
-    count = min(k, _K_BLOCK * 32)
+    unit = chosen.k_block
+    count = min(k, max(1, 8192 // unit) * unit)
     columns = min(n, max(1, _PACKED_BYTES // (count * item * shape.columns)) * shape.columns)
     if columns >= n:
-        fits = max(1, _PACKED_BYTES // (_K_BLOCK * item * _up(n, shape.lanes))) * _K_BLOCK
+        fits = max(1, _PACKED_BYTES // (unit * item * _up(n, shape.lanes))) * unit
         count = min(k, max(count, fits))
     tall = min(m, _ROW_BLOCK) if workers == 1 else min(_ROW_BLOCK, -(-m // (4 * workers)))
     return columns, count, _up(max(1, tall), shape.rows), count * _up(columns, shape.lanes) * item
@@ -110,7 +109,7 @@ def _template(
         lanes=shape.lanes,
         tile_vectors=shape.vectors,
         item=item,
-        k_block=_K_BLOCK,
+        k_block=chosen.k_block,
         row_block=tall,
         panel_block=_PANELS,
     )

@@ -7,13 +7,14 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from lowprec import _threads, accumulators, hardware
+from lowprec import _scaled_product, _threads, accumulators, hardware
 from lowprec._call import _as_array, is_quantized, is_whole, quantises
 from lowprec._checks import Array, fmt_of, writable
 from lowprec._grid import expanded, open_grid
 from lowprec._integer_product import product as integer_product
 from lowprec._matrices import product
-from lowprec.accumulators import Exact, Integer
+from lowprec._rules import fits
+from lowprec.accumulators import Exact, Integer, Sequential
 from lowprec.arrays import QuantizedArray
 from lowprec.blocks import block_format, is_block_name
 from lowprec.codebooks import CodebookFormat
@@ -75,7 +76,8 @@ def multiply(a: Any, b: Any, how: How, c: Any = None, rng: Any = None, out: Any 
             raise ValueError(msg)
         total = np.asarray(product(left, right, how._replace(out_dtype=None), c, rng))
         outer = _outer(left) * _outer(right)
-        total = total if outer == 1 else np.multiply(total, outer, dtype=total.dtype)
+        with np.errstate(all="ignore"):
+            total = total if outer == 1 else np.multiply(total, outer, dtype=total.dtype)
     else:
         total = _blocks(left, right, how, c, rng, bias if c is None else None)
         bias = bias if c is not None else None
@@ -132,7 +134,7 @@ def _quantize(x: Any, fmt: Any, how: How, rng: Any, name: str, axis: int) -> Qua
     keywords: dict[str, Any] = {"rounding": how.rounding, "rng": rng}
     if is_block_name(fmt):
         if block_format(fmt).ggml:
-            msg = f"`dtype` must not be a format of GGML for operands quantised on the fly, got `{fmt}`; call lp.quantize."
+            msg = f"`dtype` must not be a format of GGML for operands quantised on the fly, got `{fmt}`; use lp.quantize."
             raise ValueError(msg)
         keywords["axis"] = -1 if array.ndim == 1 else axis
     elif not cast(IntFormat, fmt_of(fmt, "dtype")).is_signed:
@@ -281,6 +283,12 @@ def _blocks(left: QuantizedArray, right: QuantizedArray, how: How, c: Any, rng: 
     if byte and len(parts) == 1 and c is None:
         return _one_block(a, b, cast("list[Array]", numbers), added)
     total = np.zeros(shape, np.float32) if c is None else _start(c, shape)
+    block = _even(a, b, k) if usual or (not integers and _is_single(model)) else None
+    if block is not None and _exact_in_single(a, b, block, integers):
+        x, y = _float_numbers(a), _float_numbers(b)
+        rows, columns = (_each_block(side, block) for side in (a, b))
+        _scaled_product.multiply(x, y, rows, columns, block, total, c is None)
+        return total if added is None else np.add(total, added, dtype=np.float32)
     inner = tuple(how._replace(out_dtype=None, dtype=None, rounding="nearest_even", overflow=None))
     if not integers:
         numbers = [_float_numbers(side) for side in (a, b)]
@@ -293,7 +301,37 @@ def _blocks(left: QuantizedArray, right: QuantizedArray, how: How, c: Any, rng: 
         one, other = x[..., first:last], y[..., first:last, :]
         part = _product(one, other, a, b, first) if byte else np.asarray(product(one, other, inner, None, rng))
         _add(part, a.scale[..., first // a.block], b.scale[..., first // b.block, :], total)
+    total[np.isnan(total)] = np.nan
     return total if added is None else np.add(total, added, dtype=np.float32)
+
+
+def _is_single(model: Any) -> bool:
+    """Say whether sums are fused multiply-adds in float32."""
+    return model is None or model == Sequential("float32")  # type: ignore[arg-type]
+
+
+def _even(a: Side, b: Side, k: int) -> int | None:
+    """Return the length of blocks if all segments but the last have one, and None if not."""
+    small, large = sorted((a.block, b.block))
+    return small if k and (large % small == 0 or large >= k) else None
+
+
+def _exact_in_single(a: Side, b: Side, block: int, integers: bool) -> bool:
+    """Say whether float32 numbers and sums do for a block: of integers, if no sum is beyond 2**24."""
+    if not integers:
+        return all(_float_numbers_fit(side.q.format) for side in (a, b))
+    most = [
+        2 ** cast(IntFormat, side.q.format).bits - (side.point is None) * 2 ** (side.q.format.bits - 1)
+        for side in (a, b)
+    ]
+    return bool(most[0] * most[1] * block <= 1 << 24)
+
+
+def _each_block(side: Side, block: int) -> Array:
+    """Return the scales of an operand's blocks, for blocks that are as long or shorter."""
+    count = -(-side.q.shape[side.axis] // block)
+    places = np.arange(count) * block // side.block
+    return np.asarray(np.take(side.scale, places, axis=side.axis))
 
 
 def _start(c: Any, shape: tuple[int, ...]) -> Array:
@@ -348,11 +386,15 @@ def _along(each: Array, side: Side) -> Array:
     return spread[(slice(None),) * side.axis + (slice(side.q.shape[side.axis]),)]
 
 
+def _float_numbers_fit(fmt: Any) -> bool:
+    """Say whether float32 holds a format's numbers."""
+    return not isinstance(fmt, FloatFormat) or fits(fmt, np.dtype(np.float32))
+
+
 def _float_numbers(side: Side) -> Array:
     """Return code values less their zero points, as float32 (exact for all formats but the widest)."""
     fmt = side.q.format
-    wide = isinstance(fmt, FloatFormat) and (fmt.precision > 24 or fmt.exponent_bits > 8)
-    values = np.asarray(decode(side.q.codes, fmt, dtype=np.float64 if wide else np.float32))
+    values = np.asarray(decode(side.q.codes, fmt, dtype=np.float32 if _float_numbers_fit(fmt) else np.float64))
     if side.point is not None:
         values = values - _along(side.point, side).astype(values.dtype)
     return values
@@ -382,7 +424,8 @@ def _add(part: Array, rows: Array, columns: Array, total: Array) -> None:
     """Add sums of a block, times their scales, to the total; all stacks of matrices."""
     kernel = scaled.scaled_add_integers if part.dtype == np.int32 else scaled.scaled_add
     if part.dtype not in (np.dtype(np.int32), np.dtype(np.float32)):
-        part = part.astype(np.float32)
+        with np.errstate(over="ignore", under="ignore"):
+            part = part.astype(np.float32)
     m, n = total.shape[-2:]
     across = np.broadcast_to(rows, total.shape[:-1]).astype(np.float32).reshape(-1, m)
     down = np.broadcast_to(columns, (*total.shape[:-2], n)).astype(np.float32).reshape(-1, n)
@@ -402,8 +445,11 @@ def _add(part: Array, rows: Array, columns: Array, total: Array) -> None:
 
 def _finished(total: Array, a: Any, b: Any, how: How, rng: Any, out: Any, bias: Any) -> Any:
     """Return the sums plus a bias, without the axes of 1-D operands, rounded to `out_dtype`, in ``out`` if given."""
-    if bias is not None:
-        total = np.add(total, _bias(bias, total.shape[-1]), dtype=total.dtype)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if bias is not None:
+            total = np.add(total, _bias(bias, total.shape[-1]), dtype=total.dtype)
+    if total.dtype.kind == "f" and np.isnan(total).any():
+        total = np.where(np.isnan(total), total.dtype.type(np.nan), total)  # which NaN a CPU makes is its own affair
     if b is not None and b.ndim == 1:
         total = total[..., 0]
     if a is not None and a.ndim == 1:
