@@ -134,7 +134,7 @@ def _quantize(x: Any, fmt: Any, how: How, rng: Any, name: str, axis: int) -> Qua
     keywords: dict[str, Any] = {"rounding": how.rounding, "rng": rng}
     if is_block_name(fmt):
         if block_format(fmt).ggml:
-            msg = f"`dtype` must not be a format of GGML for operands quantised on the fly, got `{fmt}`; use lp.quantize."
+            msg = f"`dtype` must not be a format of GGML for operands quantised on the fly, got `{fmt}`: lp.quantize."
             raise ValueError(msg)
         keywords["axis"] = -1 if array.ndim == 1 else axis
     elif not cast(IntFormat, fmt_of(fmt, "dtype")).is_signed:

@@ -1,0 +1,141 @@
+"""Products in blocks with scales: bit by bit what the formula says, by every vector width, however work is cut."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fma_oracle import ORACLE
+from test_variants import CAN
+
+import lowprec as lp
+from lowprec import _checks, _scaled_product
+
+HERE = Path(__file__).resolve().parent
+SHAPES = [(1, 1, 1, 1), (7, 32, 17, 32), (13, 67, 101, 16), (9, 100, 33, 32), (300, 40, 5, 8), (5, 700, 20, 64)]
+
+
+def operands(m: int, k: int, n: int, block: int, seed: int = 0) -> tuple[np.ndarray, ...]:
+    """Return numbers and scales that cancel, underflow and overflow here and there."""
+    rng = np.random.default_rng(seed)
+    count = -(-k // block)
+    a, b = (rng.standard_normal(shape).astype(np.float32) for shape in ((m, k), (k, n)))
+    a[:, k // 2 :] *= np.float32(1e-3)
+    b[k // 2 :] = -b[k // 2 :]
+    rows = (rng.random((m, count)) * 2.0 ** rng.integers(-4, 5, (m, count))).astype(np.float32)
+    columns = (rng.random((count, n)) * 2.0 ** rng.integers(-4, 5, (count, n))).astype(np.float32)
+    rows[0, -1], columns[-1, 0] = 1e-30, 1e-14
+    a[-1, 0], b[0, -1] = 3e38, 3e38
+    if m > 8:
+        a[1, 0], rows[2, 0], a[3, -1] = np.nan, np.inf, -0.0
+    return a, b, rows, columns
+
+
+def defined(a: np.ndarray, b: np.ndarray, rows: np.ndarray, columns: np.ndarray, block: int, start: Any) -> np.ndarray:
+    """Return what the formula says: blocks by the C loop, scales by float64 sums rounded to odd and then once."""
+    total = np.zeros((a.shape[0], b.shape[1]), np.float32) if start is None else start.copy()
+    with np.errstate(all="ignore"):
+        for t, first in enumerate(range(0, a.shape[1], block)):
+            part = np.asarray(ORACLE.matmul(a[:, first : first + block], b[first : first + block]))
+            scale = (rows[:, t, None] * columns[t]).astype(np.float64)
+            total = _checks.odd_sum(part * scale, total.astype(np.float64)).astype(np.float32)
+    total[np.isnan(total)] = np.nan
+    return total
+
+
+def got(a: np.ndarray, b: np.ndarray, rows: np.ndarray, columns: np.ndarray, block: int, start: Any) -> np.ndarray:
+    out = np.full((a.shape[0], b.shape[1]), 7, np.float32) if start is None else start.copy()
+    _scaled_product.multiply(a, b, rows, columns, block, out, start is None)
+    return out
+
+
+def same(x: np.ndarray, y: np.ndarray) -> bool:
+    return bool(np.array_equal(x.view(np.uint32), y.view(np.uint32)))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_formula(shape: tuple[int, int, int, int]) -> None:
+    m, k, n, block = shape
+    numbers = operands(*shape)
+    assert same(got(*numbers, block, None), defined(*numbers, block, None))
+    start = np.random.default_rng(1).standard_normal((m, n)).astype(np.float32)
+    assert same(got(*numbers, block, start), defined(*numbers, block, start))
+    assert k // block + 1 >= numbers[2].shape[1]
+
+
+def test_many_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of K and of columns, and threads, cut the work elsewhere than blocks do."""
+    numbers = operands(70, 1500, 130, 24)
+    want = defined(*numbers, 24, None)
+    assert same(got(*numbers, 24, None), want)
+    monkeypatch.setattr("lowprec._product._PACKED_BYTES", 1 << 16)
+    monkeypatch.setattr("lowprec._product._ALONE", 0)
+    from lowprec import _product
+
+    _product._blocking.cache_clear()
+    try:
+        assert same(got(*numbers, 24, None), want)
+    finally:
+        _product._blocking.cache_clear()
+
+
+def test_negative_zero_of_a_block_survives_its_padding() -> None:
+    """A sum of -0 (an underflow) stays one when the block is filled up."""
+    a, b = np.float32([[-1e-30, 0]]), np.float32([[1e-30], [0]])
+    scale = np.ones((1, 1), np.float32)
+    start = np.full((1, 1), -0.0, np.float32)
+    for k in (1, 2):
+        numbers = (a[:, :k], b[:k], scale, scale)
+        found = got(*numbers, 8, start)
+        assert same(found, defined(*numbers, 8, start))
+    assert np.signbit(got(a[:, :1], b[:1], scale, scale, 8, start)).all()
+
+
+def digest() -> str:
+    """Hash the results of all shapes."""
+    hashed = hashlib.sha256()
+    for seed, shape in enumerate(SHAPES):
+        numbers = operands(*shape, seed)
+        hashed.update(got(*numbers, shape[3], None).tobytes())
+    return hashed.hexdigest()
+
+
+@pytest.mark.parametrize("lanes", CAN)
+def test_every_vector_width(lanes: str) -> None:
+    if not CAN[lanes]:
+        pytest.skip(f"this CPU has no vectors of {lanes} lanes with a fused multiply-add")
+    hashed = hashlib.sha256()
+    for seed, shape in enumerate(SHAPES):
+        hashed.update(defined(*operands(*shape, seed), shape[3], None).tobytes())
+    path = os.pathsep.join([str(HERE), str(Path(lp.__file__).resolve().parents[1])])
+    done = subprocess.run(
+        [sys.executable, "-c", "import test_scaled_product; print(test_scaled_product.digest())"],
+        env={**os.environ, "PYTHONPATH": path, "LOWPREC_LANES": lanes},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == hashed.hexdigest()
+
+
+def test_planted_bugs_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scales one block late, and blocks filled up with zeros of one sign, give other bits."""
+    numbers = operands(13, 67, 101, 16)
+    a, b, rows, columns = numbers
+    want = defined(*numbers, 16, None)
+    assert not same(got(a, b, np.roll(rows, 1, axis=1), columns, 16, None), want)
+    split = defined(a, b, rows, columns, 16, None)
+    unfused = np.zeros_like(split)
+    with np.errstate(all="ignore"):
+        for t, first in enumerate(range(0, 67, 16)):
+            part = np.asarray(ORACLE.matmul(a[:, first : first + 16], b[first : first + 16]))
+            unfused = unfused + part * (rows[:, t, None] * columns[t])
+    assert not same(unfused, want)
