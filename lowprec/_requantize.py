@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from lowprec import _checks, _threads
 from lowprec._checks import Array
-from lowprec.formats import IntFormat
+from lowprec.formats import Format, IntFormat
 from lowprec.kernels import requantize as kernels
 
 _CHUNK = 1 << 16  # elements that a thread takes at a time
@@ -134,9 +134,16 @@ def check_method(method: Any) -> str:
     raise (ValueError if isinstance(method, str) else TypeError)(msg)
 
 
+def any_format(out: Any, name: str = "out") -> Format:
+    """Return a format; of a dtype such as uint16 too, which is in no table."""
+    if isinstance(out, (np.dtype, type)) and np.dtype(out).kind in "iu":
+        out = np.dtype(out).name
+    return _checks.fmt_of(out, name)
+
+
 def integer_format(out: Any, name: str = "out") -> IntFormat:
     """Return an integer format."""
-    fmt = _checks.fmt_of(out, name)
+    fmt = any_format(out, name)
     if not isinstance(fmt, IntFormat):
         msg = f"`{name}` must be an integer format such as 'int8', got `{fmt}`."
         raise ValueError(msg)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from lowprec import _checks
 from lowprec._checks import Array, odd_sum
-from lowprec._requantize import integer_dtype
+from lowprec._requantize import any_format, integer_dtype, integer_format
 from lowprec.codec import cast
 from lowprec.formats import FloatFormat, Format, IntFormat, stored_format
 from lowprec.runtimes._operands import integers, scale_array, zero_points
@@ -80,14 +80,14 @@ def _axis(axis: Any, ndim: int) -> int:
 def _out_format(out: Any, zero_point: Any) -> Format:
     """Return the format of the codes: what is asked for, else that of the zero point, else uint8."""
     if out is not None:
-        return _checks.fmt_of(out, "out")
+        return any_format(out)
     dtype = getattr(zero_point, "dtype", None)
     found = None if dtype is None else stored_format(np.dtype(dtype).newbyteorder("="))
     if found is not None:
         return found
     if dtype is not None and np.dtype(dtype).kind in "iu":
         return integers(np.zeros(1, dtype), "zero_point")[1]
-    return _checks.fmt_of("uint8", "out")
+    return any_format("uint8")
 
 
 def quantize_linear(
@@ -152,9 +152,7 @@ def quantize_linear(
     with np.errstate(over="ignore"):
         ratio = np.asarray(values / steps)
     if not isinstance(fmt, IntFormat):
-        if zero_point is not None and np.asarray(zero_point).astype(np.float64).any():
-            msg = f"`zero_point` must be 0 for the float format `{fmt}`, got {zero_point!r}."
-            raise ValueError(msg)
+        _refuse_zero_point(zero_point, fmt)
         return np.asarray(cast(ratio, fmt, overflow=_overflow(fmt, saturate=saturate)))
     zero: Array = np.zeros((), np.int64)
     if zero_point is not None:
@@ -162,6 +160,13 @@ def quantize_linear(
         points = zero_points(given.reshape(-1), fmt, given.size, "zero_point").reshape(given.shape)
         zero = _blocks(points, values.shape, axis, block_size, "zero_point")
     return _integer_codes(np.rint(ratio), zero, fmt)
+
+
+def _refuse_zero_point(zero_point: Any, fmt: FloatFormat) -> None:
+    """Raise if there is a zero point that is not zero."""
+    if zero_point is not None and np.asarray(zero_point).astype(np.float64).any():
+        msg = f"`zero_point` must be 0 for the float format `{fmt}`, got {zero_point!r}."
+        raise ValueError(msg)
 
 
 def _overflow(fmt: FloatFormat, *, saturate: bool) -> Saturation:
@@ -200,7 +205,8 @@ def dequantize_linear(
     TypeError
         If `codes` are neither integers nor floats of 16 bits or fewer.
     ValueError
-        If a scale is zero, negative or not finite, shapes do not fit, or a zero point lies outside its format.
+        If a scale is zero, negative or not finite, shapes do not fit, or a zero point lies outside its format, or is
+        not 0 for a float format.
 
     References
     ----------
@@ -221,6 +227,7 @@ def dequantize_linear(
     result = given.dtype if given.dtype.kind in "fV" and hasattr(scale, "dtype") else np.dtype(np.float32)
     steps = _blocks(scale_array(scale, "scale"), array.shape, axis, block_size, "scale")
     if isinstance(fmt, FloatFormat):
+        _refuse_zero_point(zero_point, fmt)
         values = array.astype(np.float32)
     else:
         whole, kind = integers(array, "codes")
@@ -349,10 +356,7 @@ def quantize(
     torch-fbgemm [2 2 4]
     """
     values = _numbers(x, "x")
-    fmt = _checks.fmt_of(out, "out")
-    if not isinstance(fmt, IntFormat):
-        msg = f"`out` must be an integer format, got `{fmt}`."
-        raise ValueError(msg)
+    fmt = integer_format(out)
     rule = runtime if runtime in _QUANTIZERS else find_runtime(runtime).quantize
     if rule is None:
         close = difflib.get_close_matches(runtime, ["litert-ruy", "litert-reference"], n=1, cutoff=0.3)

@@ -64,6 +64,8 @@ def scale_of(rule: Rule, scales: Scales) -> Array:
         product = np.asarray(scales.x * scales.w)
         if rule.scale == "float32_product":
             return np.asarray(product.astype(np.float64) / scales.out.astype(np.float64))
+        if rule.scale == "float32_reciprocal":
+            return np.asarray(product * (np.float32(1) / scales.out)).astype(np.float64)
         return np.asarray(product / scales.out).astype(np.float64)
 
 
@@ -93,10 +95,10 @@ def finish(acc: Array, bias: Array | None, rule: Rule, scales: Scales, codes: Co
     if rule.method == "onednn":
         return _onednn(acc, bias, scales, codes, axis)
     scale = scale_of(rule, scales)
-    if bias is not None and rule.bias in {"divided", "reciprocal"}:
+    if bias is not None and rule.bias == "divided":
         factor = np.asarray(scales.x * scales.w)
         total = acc.astype(np.float32)
-        if rule.bias == "divided":
+        if factor.ndim:
             total = total + _spread(np.asarray(bias / factor), acc.ndim, axis)
         else:
             added = bias.astype(np.float64) * (np.float32(1) / factor).astype(np.float64)  # exact

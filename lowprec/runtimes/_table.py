@@ -31,13 +31,14 @@ class Rule:
         A method of `lowprec.requantize`; or ``"onednn"``, whose every step is float32:
         ``rint((acc * m + bias) * (1 / out_scale) + out_zero_point)``, where m is
         ``(1 / (1 / x_scale)) * (1 / (1 / w_scale))``.
-    scale : {"float64", "float32_product", "float32"}
+    scale : {"float64", "float32_product", "float32", "float32_reciprocal"}
         How ``x_scale * w_scale / out_scale`` is computed: all in float64; the product rounded to float32, then divided
-        in float64; or both steps in float32.
+        in float64; both steps in float32; or the product times ``1 / out_scale``, in float32.
     bias : str
         ``"integer"``: integers that are added to the sums. Float biases b, with ``m = float32(x_scale * w_scale)``:
-        ``"divided"``: ``float32(acc) + b / m`` before the scale; ``"reciprocal"``: ``fma(b, 1 / m, float32(acc))``;
-        ``"rounded"``: the integers ``rint(b * (1 / m))``; ``"onednn"``: as in the method.
+        ``"divided"``: ``float32(acc) + b / m`` before the scale where every output has its own, and
+        ``fma(b, 1 / m, float32(acc))`` where there is one; ``"rounded"``: the integers ``rint(b * (1 / m))``;
+        ``"onednn"``: as in the method.
     tail : str
         The method of the channels beyond the last multiple of eight, where it is another.
 
@@ -147,6 +148,7 @@ _AWAY = Rule("float64_away", "float64")
 _DOUBLE, _RUY = Rule("fixed_point", "float64"), Rule("fixed_point_ruy", "float64")
 _SIXTEEN = Rule("fixed_point_16x8", "float64")
 _FLOAT = Rule("float", "float32")
+_FBGEMM = Rule("float", "float32", "divided")
 _LITERT_16X8: tuple[tuple[Operator, Rule], ...] = (
     ("linear_16x8", _AWAY),
     ("linear_16x8_per_channel", _AWAY),
@@ -262,10 +264,7 @@ _ROWS = (
         "torch-fbgemm",
         f"{_TORCH} 'fbgemm'",
         (("uint8", "int8"),),
-        (
-            ("linear", Rule("float", "float32", "reciprocal")),
-            *((op, Rule("float", "float32", "divided")) for op, _ in _all(_FLOAT)[1:]),
-        ),
+        _all(_FBGEMM),
         "even_reciprocal_with_zero_point",
         "none",
         ("relu",),
@@ -275,10 +274,7 @@ _ROWS = (
         "torch-x86",
         f"{_TORCH} 'x86'; its convolutions are FBGEMM's or oneDNN's by the CPU, so name one of these for them",
         (("uint8", "int8"),),
-        (
-            ("linear", Rule("float", "float32", "reciprocal")),
-            ("linear_per_channel", Rule("float", "float32", "divided")),
-        ),
+        _all(_FBGEMM)[:2],
         "even_reciprocal_with_zero_point",
         "none",
         ("relu",),
@@ -288,7 +284,7 @@ _ROWS = (
         "torch-qnnpack",
         f"{_TORCH} 'qnnpack'",
         (("uint8", "int8"),),
-        _all(Rule("float", "float32", "rounded")),
+        _all(Rule("float", "float32_reciprocal", "rounded")),
         "even_reciprocal_with_zero_point",
         "none",
         ("relu",),
