@@ -80,6 +80,23 @@ def formats_table() -> str:
     return table([*head, "inf code", "NaN code", "values", "overflow"], rows)
 
 
+def block_formats_table() -> str:
+    """Return one row per block format."""
+    rows = [
+        [
+            f"`{row.name}`",
+            row.element.name,
+            str(row.block_size),
+            row.scale.name + ", and float32 per tensor" * row.two_level + ", and a minimum" * row.offset,
+            "GGML's" if row.ggml else row.scale_rule,
+            f"{row.bits:g}",
+            row.source,
+        ]
+        for row in lp.block_formats()
+    ]
+    return table(["name", "elements", "block", "scale", "scale rule", "bits per element", "source"], rows)
+
+
 def sources_list() -> str:
     """Return where each format is defined."""
     return "".join(f"- `{fmt.name}`: {fmt.source}\n" for fmt in lp.formats() if isinstance(fmt, lp.FloatFormat))
@@ -240,6 +257,7 @@ def write(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     files = {
         "formats.md": formats_table(),
+        "block_formats.md": block_formats_table(),
         "sources.md": sources_list(),
         "values.md": values_tables(),
         "specials.md": specials_table(),
