@@ -121,8 +121,8 @@ def quantize(
     >>> import numpy as np, lowprec as lp
     >>> q = lp.quantize(np.array([[1.0, -2.0, 3.0], [0.1, 0.0, 0.0]]), "int8", axis=0)
     >>> q.codes.view(np.int8), q.scale
-    (array([[  42,  -85,  127],
-           [ 127,    0,    0]], dtype=int8), array([0.02362205, 0.0007874 ], dtype=float32))
+    (array([[ 42, -85, 127],
+           [127,   0,   0]], dtype=int8), array([0.02362205, 0.0007874 ], dtype=float32))
     >>> lp.quantize(np.linspace(-1, 1, 64), "mxfp4").nbytes
     34
     """
