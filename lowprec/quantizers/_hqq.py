@@ -44,7 +44,7 @@ def hqq(
     norm : float
         The p of the norm that is made small, above 0 and at most 1.
     iterations : int
-        At most how many steps; it stops when a block's mean error grows no smaller.
+        How many steps.
 
     Returns
     -------
@@ -64,7 +64,7 @@ def hqq(
     code: p = 0.7, beta = 10 growing by 1.01, 20 steps. With s = (max - min) / (levels - 1) of a block and the zero z at
     first -min / s, a step is: q = clip(rint(w / s + z)); r = s (q - z); e = shrunk(w - r), where
     ``shrunk(d) = sign(d) * max(|d| - |d|**(p - 1) / beta, 0)``; z = mean(q - (w - e) / s). Each block keeps the z of
-    its least mean ``|w - r|`` (the published code looks at all blocks at once). In float64; scales and offsets are
+    its least mean ``|w - r|`` of all steps (the published code looks at all blocks at once, and stops early). In float64; scales and offsets are
     rounded to `scale_dtype`, and then codes are the nearest for the rounded ones.
 
     Examples
@@ -112,8 +112,6 @@ def _solve(weight: Array, groups: list[slice], top: int, power: float, steps: in
             wrong = block - (codes - zero) * scale
             error = np.abs(wrong).mean(axis=1)
             better = error < lowest
-            if not better.any():
-                break
             best, lowest = np.where(better[:, None], zero, best), np.where(better, error, lowest)
             size = np.abs(wrong)
             with np.errstate(divide="ignore"):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
-_PROJECTS = {"sklearn": "scikit-learn"}
+from lowprec import _extras
 
 
 def require(module: str, purpose: str) -> Any:
@@ -28,10 +27,4 @@ def require(module: str, purpose: str) -> Any:
     ImportError
         If it cannot be imported; the message names the command that installs it.
     """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        top = module.partition(".")[0]
-        project = _PROJECTS.get(top, top)
-        msg = f'{purpose} needs {project}, which cannot be imported ({error}); run: pip install "lowprec[study]"'
-        raise ImportError(msg, name=top) from error
+    return _extras.require(module, purpose, "study")
