@@ -45,7 +45,7 @@ def integer_dot(
 
     Notes
     -----
-    Addition and multiplication are exact modulo ``2**bits``, so the order of the sum, and where it wraps, do not matter.
+    Addition and multiplication are exact modulo ``2**bits``: the order of the sum, and where it wraps, do not matter.
 
     Examples
     --------
@@ -55,8 +55,8 @@ def integer_dot(
     total = start + sum((x - zero_a) * (y - zero_b) for x, y in zip(a, b, strict=True))
     if bits is None:
         return total
-    half = 2 ** (bits - 1)
-    return (total + half) % 2**bits - half
+    half = 1 << (bits - 1)
+    return (total + half) % (2 * half) - half
 
 
 def scaled(total: int, row_scale: float, column_scale: float, bias: float | None = None) -> float:
