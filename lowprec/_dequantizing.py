@@ -12,6 +12,7 @@ from lowprec._packing import PIECE, operand, share, unpacked
 from lowprec._quantizing import aligned, block_shape, is_long, long_blocks, tiles_of
 from lowprec.codebooks import CodebookFormat, ElementFormat
 from lowprec.codec import decode
+from lowprec.formats import stored_format
 from lowprec.kernels import dequantize as kernels
 from lowprec.kernels.quantize import Shape
 
@@ -85,7 +86,7 @@ def dequantize_blocks(
     bits = element.bits
     if bits < 8 and not aligned(bits, shape):
         codes, bits = unpacked(codes, bits, size), 8
-    scales = np.array(scale.reshape(-1), np.float64)
+    scales = _numbers(scale.reshape(-1))
     none = np.empty(0, np.float64)
     each = [none if one is None else np.array(one.reshape(-1), np.float64) for one in (points, offsets)]
     table = _table(element)
@@ -108,6 +109,14 @@ def dequantize_blocks(
             grids = [np.repeat(one[i : i + 1], -(-few.length // PIECE)) for one in (scales, *each)]
             part(codes[block.start * bits // 8 :], few, grids, out[block])
     return out
+
+
+def _numbers(scale: Array) -> Array:
+    """Return scales in float64, a new array; NumPy's own way is slow for the dtypes of ml_dtypes."""
+    fmt = stored_format(scale.dtype)
+    if fmt is None or scale.dtype.type.__module__ == "numpy":
+        return np.array(scale, np.float64)
+    return np.asarray(decode(np.ascontiguousarray(scale).view(fmt.code_dtype), fmt, dtype=np.float64))
 
 
 @lru_cache(maxsize=256)

@@ -35,7 +35,7 @@ from lowprec.kernels.words import (
 )
 
 STRIP = 2048  # numbers that are worked on at a time, a multiple of 16
-WIDTH = 512  # columns that are worked on at a time, where blocks lie down the columns; not more than a strip
+WIDTH = 1024  # columns that are worked on at a time, where blocks lie down the columns; not more than a strip
 GIVEN, LINEAR, AFFINE, POWER = range(4)  # how scales are found
 INTEGER, FLOAT = range(2)  # what elements are
 
