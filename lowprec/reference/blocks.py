@@ -80,8 +80,8 @@ def block_dot(a: Row, b: Row, c: float = 0.0, *, model: Accumulator | None = Non
     c : float
         A float32 number that the sum of the blocks starts from.
     model : Accumulator, optional
-        How the code values of a block are summed. ``Integer(32)`` if both elements are integers, ``Sequential("fp32")``
-        otherwise.
+        How the code values of a block are summed. ``Integer(32)`` if both elements are integers, ``Sequential("fp64")``
+        if one has numbers that float32 does not hold, ``Sequential("fp32")`` otherwise.
     bias : float, optional
         A float32 number that is added at the end, in float32.
 
@@ -125,8 +125,7 @@ def block_dot(a: Row, b: Row, c: float = 0.0, *, model: Accumulator | None = Non
         msg = f"`a` and `b` must have the same length, got {len(a.codes)} and {len(b.codes)}."
         raise ValueError(msg)
     if model is None:
-        integers = isinstance(_element(a), IntFormat) and isinstance(_element(b), IntFormat)
-        model = Integer(32) if integers else Sequential(_SINGLE)
+        model = _default(_element(a), _element(b))
     if isinstance(model, Exact):
         return _exact(a, b, c, model, bias)
     if isinstance(model, (FusedTruncatedScaled, FusedTruncatedGroupScaled)):
@@ -172,6 +171,20 @@ def _element(row: Row) -> Format | tuple[float, ...]:
     """Return the format of the codes, or the table."""
     element = row.element
     return _format(element) if isinstance(element, (str, FloatFormat, IntFormat)) else tuple(element)
+
+
+def _default(*elements: Format | tuple[float, ...]) -> Accumulator:
+    """Return the model of a sum for which none is asked."""
+    if all(isinstance(element, IntFormat) for element in elements):
+        return Integer(32)
+    for fmt in elements:
+        if isinstance(fmt, FloatFormat) and (
+            fmt.precision > _SINGLE.precision
+            or fmt.max > _SINGLE.max
+            or fmt.smallest_subnormal < _SINGLE.smallest_subnormal
+        ):
+            return Sequential("fp64")  # type: ignore[arg-type]
+    return Sequential(_SINGLE)
 
 
 def _place(row: Row, k: int) -> int:
