@@ -45,8 +45,7 @@ if typing.TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "MSE",
+__all__ = [  # noqa: RUF022 - in the order of `sorted`
     "AbsMax",
     "ApproximationWarning",
     "BfDotFused",
@@ -70,6 +69,7 @@ __all__ = [
     "Instruction",
     "IntFormat",
     "Integer",
+    "MSE",
     "MinMax",
     "MovingAverage",
     "Overflow",

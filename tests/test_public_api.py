@@ -19,6 +19,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 SECTIONS = ("Parameters", "Returns", "Yields", "Raises", "Notes", "References", "See Also", "Examples")
 MODES = ("rounding", "overflow", "subnormals", "rng", "random_bits")
 PRODUCT = ("accumulator", "c", "out_dtype", *MODES, "out")
+INTEGER_LAYER = ("x_scale", "x_zero_point", "w_scale", "w_zero_point", "out_scale", "out_zero_point", "out")
+INTEGER_LAYER += ("runtime", "activation")
 # What a caller may rely on: positional names, then keyword-only names.
 SIGNATURES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "format": (("fmt",), ()),
@@ -50,6 +52,13 @@ SIGNATURES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "from_ggml_bytes": (("data", "name", "shape"), ()),
     "block_format": (("name",), ()),
     "block_formats": ((), ()),
+    "requantize": (("acc", "scale", "out"), ("zero_point", "method", "axis", "clip")),
+    "quantize_multiplier": (("scale",), ()),
+    "qlinear": (("x", "w", "bias"), INTEGER_LAYER),
+    "qconv2d": (
+        ("x", "w", "bias"),
+        ("stride", "padding", "dilation", "groups", *INTEGER_LAYER, "layout", "depthwise"),
+    ),
     "presets": ((), ()),
     "preset": (("name",), ()),
     "set_num_threads": (("n",), ()),

@@ -211,10 +211,10 @@ def test_quantize(resolver: str, out: str) -> None:
         near = [np.nextafter(ties.astype(F), F(s)) for s in (-1e9, 1e9)]
         # Beyond 2**31 codes LiteRT converts to int32, which C leaves undefined; here all codes saturate.
         x = np.concatenate([ties, *near, rng.standard_normal(20_000) * 50 * scale, [0, 1e7, -1e7]]).astype(F)
-        zero = 0 if out == "int16" else zero
-        result, options = Tensor(x.shape, out, scale, zero), schema.QuantizeOptionsT()
+        point = 0 if out == "int16" else zero
+        result, options = Tensor(x.shape, out, scale, point), schema.QuantizeOptionsT()
         model = build(schema, "QUANTIZE", 2, [Tensor(x.shape, "float32")], result, options)
-        got = lp.runtimes.quantize(x, scale, zero, out=out, runtime=f"litert-{resolver}")
+        got = lp.runtimes.quantize(x, scale, point, out=out, runtime=f"litert-{resolver}")
         np.testing.assert_array_equal(got, run(model, resolver, x))
 
 

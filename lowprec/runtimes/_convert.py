@@ -22,6 +22,9 @@ Saturation = Literal["saturate", "inf", "nan"]
 def _numbers(x: Any, name: str) -> Array:
     """Return float32 numbers without NaN."""
     array = _checks.plain_array(x, name)
+    if array.dtype == np.float64 and not hasattr(x, "dtype"):  # Python's numbers
+        with np.errstate(over="ignore"):
+            array = array.astype(np.float32)
     if isinstance(stored_format(array.dtype.newbyteorder("=")), IntFormat) or array.dtype.kind not in "fV":
         msg = f"`{name}` must hold floats, got dtype {array.dtype}."
         raise TypeError(msg)

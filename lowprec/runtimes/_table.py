@@ -378,12 +378,12 @@ def describe() -> str:
     --------
     >>> import lowprec as lp
     >>> print(*lp.runtimes.describe().splitlines()[:2], sep=chr(10))
-    runtime               layer                   method                      scale           bias
-    litert-reference      linear                  float64_away                float64         integer
+    runtime               layer                   method                      scale               bias
+    litert-reference      linear                  float64_away                float64             integer
     """
     lines = [("runtime", "layer", "method", "scale", "bias")]
     for row in _ROWS:
         for operator, rule in row.rules:
             method = f"{rule.method}+{rule.tail}" if rule.tail else rule.method
             lines.append((row.name, operator, method, rule.scale, rule.bias))
-    return "\n".join(f"{a:22}{b:24}{c:28}{d:16}{e}" for a, b, c, d, e in lines)
+    return "\n".join(f"{a:22}{b:24}{c:28}{d:20}{e}" for a, b, c, d, e in lines)
