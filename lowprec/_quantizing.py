@@ -12,7 +12,6 @@ from lowprec._checks import Array
 from lowprec._packing import PIECE, operand, packed, share
 from lowprec._rules import bare_powers
 from lowprec.codebooks import CodebookFormat, ElementFormat
-from lowprec.codec import encode
 from lowprec.formats import FloatFormat, IntFormat
 from lowprec.kernels import quantize as kernels
 from lowprec.kernels.quantize import AFFINE, FLOAT, GIVEN, INTEGER, LINEAR, POWER, STRIP, WIDTH, Numbers, Reals, Shape
@@ -270,7 +269,7 @@ def _scale_numbers(scaling: Scaling) -> dict[str, int]:
     fmt = scaling.format
     smallest = fmt.bits <= 8
     return {
-        "zero": 1 if smallest else int(encode(1.0, fmt)),
+        "zero": 1 if smallest else fmt.bias << fmt.mantissa_bits,  # the code of 1
         "zero_bits": _bits(fmt.smallest_subnormal if smallest else 1.0),
         **{f"scale_{name}": number for name, number in _places(fmt).items()},
         "scale_most": fmt.max_code,
