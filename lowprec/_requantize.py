@@ -26,7 +26,25 @@ METHODS = (*_FIXED, *_FLOAT)
 
 
 class FixedPoint(NamedTuple):
-    """A scale as an integer and a shift: ``multiplier * 2**(shift - 31)``."""
+    """A scale as an integer and a shift: ``multiplier * 2**(shift - 31)``.
+
+    Parameters
+    ----------
+    multiplier : int or ndarray of int32
+        From 2**30 to 2**31 - 1, or 0.
+    shift : int or ndarray of int32
+        From -31 to 30.
+
+    Raises
+    ------
+    Nothing.
+
+    Examples
+    --------
+    >>> import lowprec as lp
+    >>> lp.requantize([1000], lp.FixedPoint(2**30, -3))  # 1/16
+    array([63], dtype=int8)
+    """
 
     multiplier: Any
     shift: Any
