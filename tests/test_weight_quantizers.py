@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,7 @@ def layer(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 def test_result(name: str, fmt: str, how: dict[str, Any], layer: Any) -> None:
     """Shapes and formats are as asked; the effective weight, the layer's output and the error tell the same story."""
     w, x, held_out = layer
-    made = METHODS[name](w, x, fmt, **how)
+    made = method(w, x, fmt, **how)
     want = lp.quantize(w, fmt, axis=1 if "block_size" in how else 0 if fmt == "int3" else -1, **how)
     got = made.weight
     assert (got.shape, got.format, got.axis, got.block_size) == (w.shape, want.format, want.axis, want.block_size)
@@ -76,7 +77,7 @@ def test_result(name: str, fmt: str, how: dict[str, Any], layer: Any) -> None:
     assert made.error(w, held_out) == pytest.approx(np.sum(wrong**2) / np.sum(output**2), rel=1e-6)
     np.testing.assert_allclose(made.linear(held_out), held_out @ effective.T, rtol=0, atol=2e-4 * np.abs(output).max())
     assert made.error(w, held_out) < 0.5
-    assert METHODS[name](w, x, fmt, **how).weight.codes.tobytes() == got.codes.tobytes()
+    assert method(w, x, fmt, **how).weight.codes.tobytes() == got.codes.tobytes()
     assert name in repr(made)
 
 
@@ -370,10 +371,10 @@ def test_codebook_of_few_numbers_is_the_best(rng: np.random.Generator) -> None:
 
 def test_codebook_of_many_numbers(rng: np.random.Generator) -> None:
     """Lloyd-Max: 16 levels for N(0, 1) have a mean squared error of 0.009497 (Max, 1960, table I)."""
-    x = rng.standard_normal(300_000)
+    x = rng.standard_normal(100_000)
     book = lp.learn_codebook(x, bits=4)
     error = np.mean((lp.quantize(x, book, scale=1).dequantize() - x) ** 2)
-    assert error == pytest.approx(0.009497, rel=0.01)
+    assert error == pytest.approx(0.009497, rel=0.02)
     middles = (np.array(book.values[1:]) + book.values[:-1]) / 2  # every value is the mean of those nearest to it
     means = [x[np.searchsorted(middles, x) == i].mean() for i in range(16)]
     np.testing.assert_allclose(book.values, means, atol=1e-3)

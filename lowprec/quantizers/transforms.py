@@ -277,8 +277,8 @@ class Rotation(Transform):
 
     def _turn(self, x: Array, matrix: Array) -> Array:
         """Return blocks of the last axis times a matrix."""
-        blocks = x.reshape(*x.shape[:-1], -1, self.block)
-        return np.asarray(blocks @ matrix.astype(x.dtype)).reshape(x.shape)
+        turned = np.ascontiguousarray(x).reshape(-1, self.block) @ matrix.astype(x.dtype)
+        return np.asarray(turned.reshape(x.shape))
 
     def _forward(self, x: Array) -> Array:
         return self._turn(x if self.signs is None else x * self.signs, self.matrix)
