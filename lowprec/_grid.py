@@ -100,7 +100,7 @@ def spread(each: Array, shape: tuple[int, ...], axis: Axis, block_size: int | tu
         return opened
     for along, block in zip(_tuple(axis), _tuple(block_size), strict=True):
         if block != 1:
-            repeated = np.repeat(opened, block, axis=along)
+            repeated = np.repeat(opened, min(block, shape[along]), axis=along)
             opened = repeated[(slice(None),) * along + (slice(shape[along]),)]
     return opened
 

@@ -464,7 +464,7 @@ def assembled(
 
 def _read_only(array: Array) -> Array:
     """Return a view that cannot be written."""
-    view = array.view()
+    view = np.asarray(array).view()  # a scalar, too
     view.flags.writeable = False
     return view
 

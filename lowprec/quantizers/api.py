@@ -14,7 +14,7 @@ from lowprec._checks import Array
 from lowprec._grid import block_lengths, grid_shape, spread
 from lowprec.arrays import QuantizedArray, assembled
 from lowprec.blocks import block_format, is_block_name
-from lowprec.codebooks import CodebookFormat
+from lowprec.codebooks import CodebookFormat, element_of
 from lowprec.codec import cast, encode, pack, round_to
 from lowprec.formats import IntFormat, stored_format
 from lowprec.quantizers import _fast, scales
@@ -70,7 +70,8 @@ def quantize(
         What the largest magnitude is divided by: the format's largest value by default, so 127 for int8; 127.5 and 128
         are in use too. Up to the largest value, signed integers keep to the symmetric range (no -128).
     scale, zero_point : array_like, optional
-        Scales and zero points to use, of the shapes that `QuantizedArray` wants; nothing is calibrated then.
+        Scales and zero points to use, of the shapes that `QuantizedArray` wants; nothing is calibrated then. With zero
+        points all codes are in use, -128 as well.
     tensor_scale : float, "auto" or None
         Second scale of nvfp4: largest magnitude / (448 * 6) by default, none if None.
     rounding, rng
@@ -128,6 +129,9 @@ def quantize(
     """
     if is_block_name(fmt) and block_format(fmt).ggml:
         return _ggml(x, fmt, locals())
+    if zero_point is not None:
+        _check_point(zero_point, fmt, scale)
+        symmetric = False
     source = _checks.source(x, "x")
     values = source.values
     recipe = make_recipe(
@@ -136,10 +140,18 @@ def quantize(
     )  # fmt: skip
     seed = rng
     _checks.seed(rng, recipe.rounding)
-    if scale is None and zero_point is not None:
+    return quantized(values, recipe, calibration, scale, zero_point, tensor_scale, seed)
+
+
+def _check_point(zero_point: Any, fmt: Any, scale: Any) -> None:
+    """Refuse zero points without scales, and zero points of elements that are no integers."""
+    if scale is None:
         msg = "`zero_point` must come with `scale`, got no scale; pass both, or neither."
         raise ValueError(msg)
-    return quantized(values, recipe, calibration, scale, zero_point, tensor_scale, seed)
+    element = block_format(fmt) if is_block_name(fmt) else element_of(fmt, "fmt")
+    if not isinstance(element, IntFormat):
+        msg = f"`zero_point` must be None for `{element}`, which is no integer format, got {zero_point!r}."
+        raise ValueError(msg)
 
 
 def quantized(
@@ -250,6 +262,8 @@ def _shape(values: Array, recipe: Recipe) -> tuple[int, ...]:
 def grouped(values: Array, recipe: Recipe, fill: Any = 0) -> Array:
     """Return the elements of each block in a row: the shape of the scales, flat, and one axis more."""
     blocks = block_lengths(values.shape, recipe.axis, recipe.block_size)
+    # A block that is longer than its axis is not padded to its length, which may be beyond all memory.
+    blocks = tuple(min(block, n or 1) for n, block in zip(values.shape, blocks, strict=True))
     lengths = [max(1, block) for block in blocks]
     counts = [1 if block == n else -(-n // max(1, block)) for n, block in zip(values.shape, blocks, strict=True)]
     whole = [count * block for count, block in zip(counts, lengths, strict=True)]
@@ -271,8 +285,14 @@ def _outer(values: Array, recipe: Recipe, given: Any, top: Any = None) -> np.flo
     """Return the scale of the whole tensor, or None; ``top`` is the largest magnitude where it is known."""
     if not recipe.two_level:
         return None
-    if given != "auto":
-        number = np.float32(given)
+    if isinstance(given, str) and given == "auto":
+        given = None
+    if given is not None:
+        if isinstance(given, (bool, np.bool_, str)) or np.ndim(given) != 0:
+            msg = f"`tensor_scale` must be a real number, 'auto' or None, got {given!r} of type {type(given).__name__}."
+            raise TypeError(msg)
+        with np.errstate(over="ignore", under="ignore"):
+            number = np.float32(given)
         if not (np.isfinite(number) and number > 0):
             msg = f"`tensor_scale` must be positive and finite in float32, got {given!r}."
             raise ValueError(msg)
@@ -280,8 +300,8 @@ def _outer(values: Array, recipe: Recipe, given: Any, top: Any = None) -> np.flo
     if top is None:
         top = np.abs(values).max(initial=0).astype(values.dtype)
     most = values.dtype.type(recipe.scale.max * recipe.element.max)
-    with np.errstate(under="ignore"):
-        number = np.float32(top / most)
+    with np.errstate(under="ignore", over="ignore"):
+        number = np.minimum(np.float32(top / most), np.finfo(np.float32).max)
     return number if number > 0 else np.float32(1) if top == 0 else np.float32(np.finfo(np.float32).smallest_subnormal)
 
 
@@ -380,8 +400,11 @@ def _given(values: Array, recipe: Recipe, scale: Any, zero_point: Any) -> tuple[
     """Return scales and zero points that the caller gave, checked."""
     shape = _shape(values, recipe)
     array = _checks.plain_array(scale, "scale")
+    if array.dtype.kind == "b" or (array.dtype.kind not in "fiu" and stored_format(array.dtype) is None):
+        msg = f"`scale` must be of real numbers, got dtype {array.dtype}; convert it, for example to np.float32."
+        raise TypeError(msg)
     if stored_format(array.dtype) != recipe.scale:
-        array = np.asarray(cast(array, recipe.scale))
+        array = np.asarray(cast(array, recipe.scale, overflow="saturate" if not recipe.scale.has_nan else None))
     numbers = array.astype(np.float64)
     wrong = ~(np.isfinite(numbers) & (numbers > 0))
     if wrong.any():
@@ -398,8 +421,11 @@ def _given(values: Array, recipe: Recipe, scale: Any, zero_point: Any) -> tuple[
         raise ValueError(msg)
     points = _checks.plain_array(zero_point, "zero_point")
     if points.dtype.kind not in "iu":
-        msg = f"`zero_point` must be of integers, got dtype {points.dtype}."
+        msg = f"`zero_point` must be of integers of 64 bits at most, got dtype {points.dtype}."
         raise TypeError(msg)
+    if points.shape not in ((), shape):
+        msg = f"`zero_point` must be a scalar or have the shape of the scales, {shape}, got {points.shape}."
+        raise ValueError(msg)
     low, high = int(recipe.element.min), int(recipe.element.max)
     if points.size and (int(points.min()) < low or int(points.max()) > high):
         wrong_one = points.min() if int(points.min()) < low else points.max()
@@ -413,6 +439,11 @@ def _codes(values: Array, step: Array, points: Array | None, recipe: Recipe, rng
     with np.errstate(over="ignore", under="ignore"):
         quotient = np.divide(values, step, dtype=values.dtype)
     element, how = recipe.element, str(recipe.rounding)
+    if isinstance(element, CodebookFormat) and recipe.block is not None and recipe.block.reciprocal:
+        with np.errstate(over="ignore", invalid="ignore"):
+            inverse = np.divide(np.float32(1), step, dtype=np.float32)
+            quotient = np.where(np.isinf(inverse), quotient, np.multiply(values, inverse, dtype=np.float32))
+        return element.encode_single(quotient)
     if isinstance(element, CodebookFormat):
         return element.encode(quotient)
     if not isinstance(element, IntFormat):
@@ -435,14 +466,12 @@ def _ggml(x: Any, fmt: Any, arguments: dict[str, Any]) -> QuantizedArray:
         if (
             name in ("x", "fmt", "nonfinite")
             or arguments[name] is default
+            or (isinstance(default, str) and isinstance(arguments[name], str) and arguments[name] == default)
             or (name == "axis" and arguments[name] == -1)
         ):
             continue
-        if arguments[name] != default:
-            msg = (
-                f"`{name}` must be left out for `{block_format(fmt)}`, whose rules are GGML's, got {arguments[name]!r}."
-            )
-            raise ValueError(msg)
+        msg = f"`{name}` must be left out for `{block_format(fmt)}`, whose rules are GGML's, got {arguments[name]!r}."
+        raise ValueError(msg)
     from lowprec.quantizers.ggml import quantize_ggml
 
     return quantize_ggml(x, block_format(fmt).name, nonfinite=arguments["nonfinite"])

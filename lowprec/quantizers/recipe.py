@@ -11,7 +11,7 @@ import numpy as np
 
 from lowprec import _checks
 from lowprec._grid import layout
-from lowprec.blocks import BlockFormat, block_format, is_block_name
+from lowprec.blocks import BlockFormat, block_format, block_formats, is_block_name
 from lowprec.codebooks import CodebookFormat, ElementFormat, element_of
 from lowprec.formats import FloatFormat, IntFormat
 from lowprec.quantizers import scales
@@ -58,7 +58,7 @@ def make_recipe(
 ) -> Recipe:
     """Check the arguments of `quantize` and fill in what they leave open."""
     block = block_format(fmt) if is_block_name(fmt) else None
-    element = element_of(fmt, "fmt") if block is None else block.element
+    element = _element(fmt) if block is None else block.element
     if block is not None:
         if ndim == 0:
             msg = f"`x` must have an axis for the block format `{block}`, got a scalar; quantise to an element format."
@@ -86,9 +86,15 @@ def make_recipe(
         raise ValueError(msg)
     scale, rule = _scale(scale_dtype, scale_rule, block, element)
     two_level = block is not None and block.two_level and tensor_scale is not None
-    if tensor_scale not in (None, "auto") and (block is None or not block.two_level):
+    given = tensor_scale is not None and not (isinstance(tensor_scale, str) and tensor_scale == "auto")
+    if given and (block is None or not block.two_level):
         msg = f"`tensor_scale` must be left out for `{block or element}`, got {tensor_scale!r}; nvfp4 has one."
         raise ValueError(msg)
+    if not symmetric and rule in ("floor", "ceil", "even"):
+        if scale_rule is not None:
+            msg = f"`scale_rule` must be nearest, up or rceil with symmetric=False, got {scale_rule!r}."
+            raise ValueError(msg)
+        rule = "rceil"
     propagate = _nonfinite(nonfinite, scale)
     how = _checks.modes(rounding, None, "keep", 32).rounding
     if isinstance(element, CodebookFormat) and how is not Rounding.NEAREST_EVEN:
@@ -108,6 +114,19 @@ def make_recipe(
         rounding=how,
         propagate=propagate,
     )
+
+
+def _element(fmt: Any) -> ElementFormat:
+    """Return the format of a name that is no block format's; block formats count among the close names."""
+    try:
+        return element_of(fmt, "fmt")
+    except ValueError as wrong:
+        names = [row.name for row in block_formats()]
+        close = difflib.get_close_matches(fmt.strip().lower(), names, n=3, cutoff=0.6) if isinstance(fmt, str) else []
+        if not close or "known" not in str(wrong):
+            raise
+        msg = f"`fmt` must be a known format or block format, got {fmt!r}; the closest: {', '.join(map(repr, close))}."
+        raise ValueError(msg) from None
 
 
 def _scale(dtype: Any, rule: Any, block: BlockFormat | None, element: ElementFormat) -> tuple[FloatFormat, str]:
@@ -133,7 +152,8 @@ def _scale(dtype: Any, rule: Any, block: BlockFormat | None, element: ElementFor
     word = rule.strip().lower()
     if word not in scales.RULES:
         close = difflib.get_close_matches(word, scales.RULES, n=2, cutoff=0.4)
-        msg = f"`scale_rule` must be one of {', '.join(close or scales.RULES)}, got {rule!r}."
+        hint = f"; the closest: {', '.join(map(repr, close))}" if close else ""
+        msg = f"`scale_rule` must be one of {', '.join(scales.RULES)}, got {rule!r}{hint}."
         raise ValueError(msg)
     if power and word not in scales.POWERS:
         msg = f"`scale_rule` must be one of {', '.join(scales.POWERS)} for powers of two, got {rule!r}."
