@@ -76,6 +76,22 @@ def element_of(fmt: Any) -> Any:
     return fmt.values if hasattr(fmt, "values") else fmt
 
 
+def quantize(x: Array, fmt: Any, **how: Any) -> lp.QuantizedArray:
+    """Quantise rows, and ask for the same of arrays that are large enough for the kernels, along rows and columns."""
+    q = lp.quantize(x, fmt, **how)
+    many = np.tile(x, (-(-6000 // x.size), 1))
+    along = {key: value for key, value in how.items() if key != "axis"}
+    columns = lp.quantize(np.ascontiguousarray(many.T), fmt, axis=0, **along).T
+    for large in (lp.quantize(many, fmt, **how), columns):
+        for start in range(0, len(many), len(x)):
+            part = slice(start, start + len(x))
+            assert np.array_equal(large.codes[part], q.codes)
+            assert np.array_equal(*(each.astype(np.float64) for each in (large.scale[part], q.scale)), equal_nan=True)
+            assert q.zero_point is None or np.array_equal(large.zero_point[part], q.zero_point)
+        assert large.tensor_scale == q.tensor_scale
+    return q
+
+
 def assert_equal(x: Array, q: lp.QuantizedArray, fmt: Any, **how: Any) -> None:
     """Compare a quantised array of rows, each one or more blocks of SIZE, with the twin, block by block."""
     fmt = element_of(fmt)
@@ -108,14 +124,14 @@ def local() -> np.random.Generator:
 def test_microscaling(name: str, rule: str, local: np.random.Generator) -> None:
     row = lp.block_format(name)
     x = blocks(row.element, local, ties=rule == "floor")
-    q = lp.quantize(x, name, block_size=SIZE, scale_rule=rule)
+    q = quantize(x, name, block_size=SIZE, scale_rule=rule)
     assert_equal(x, q, row.element, scale_format="e8m0fnu", scale_rule=rule, unit=row.unit)
 
 
 def test_default_rule_is_floor(local: np.random.Generator) -> None:
     for name in MX:
         x = local.standard_normal((4, 64), dtype=np.float32)
-        one, other = lp.quantize(x, name), lp.quantize(x, name, scale_rule="floor")
+        one, other = quantize(x, name), quantize(x, name, scale_rule="floor")
         assert one.block_size == 32
         assert np.array_equal(one.codes, other.codes)
         assert np.array_equal(one.scale.view(np.uint8), other.scale.view(np.uint8))
@@ -125,13 +141,13 @@ def test_default_rule_is_floor(local: np.random.Generator) -> None:
 def test_tables(name: str, local: np.random.Generator) -> None:
     row = lp.block_format(name)
     x = blocks(row.element, local)
-    assert_equal(x, lp.quantize(x, name, block_size=SIZE), row.element)
+    assert_equal(x, quantize(x, name, block_size=SIZE), row.element)
 
 
 def test_nvfp4_one_level(local: np.random.Generator) -> None:
     element = lp.format("e2m1fn")
     x = blocks(element, local)
-    assert_equal(x, lp.quantize(x, "nvfp4", tensor_scale=None), element, scale_format="e4m3fn")
+    assert_equal(x, quantize(x, "nvfp4", tensor_scale=None), element, scale_format="e4m3fn")
 
 
 @pytest.mark.parametrize("e", [0, -20, 10, -100, -126, -140])
@@ -141,7 +157,7 @@ def test_nvfp4_two_levels(e: int, local: np.random.Generator) -> None:
     x = x[np.abs(x).max(axis=1) < 1e3]
     x = np.ldexp(x, e)
     outer = reference.tensor_scale([float(v) for v in x.ravel()])
-    assert_equal(x, lp.quantize(x, "nvfp4"), element, scale_format="e4m3fn", tensor_scale=outer)
+    assert_equal(x, quantize(x, "nvfp4"), element, scale_format="e4m3fn", tensor_scale=outer)
 
 
 def test_nvfp4_extremes() -> None:
@@ -149,7 +165,7 @@ def test_nvfp4_extremes() -> None:
     for number in (0.0, 2.0**-149, 2.0**-140, 3.4e38):
         x = np.full((2, SIZE), number, np.float32)
         outer = reference.tensor_scale([float(v) for v in x.ravel()])
-        assert_equal(x, lp.quantize(x, "nvfp4"), element, scale_format="e4m3fn", tensor_scale=outer)
+        assert_equal(x, quantize(x, "nvfp4"), element, scale_format="e4m3fn", tensor_scale=outer)
 
 
 LINEAR = ("int8", "int4", "int2", "int5", "e4m3fn", "e5m2", "e2m1fn", "e3m2fn", "fp16")
@@ -162,14 +178,14 @@ def test_symmetric(fmt: str, scale: str, local: np.random.Generator) -> None:
     element = lp.format(fmt)
     x = blocks(element, local, ties=scale == "fp32")
     for rule in ("nearest", "up") if scale in ("fp16", "e8m0fnu") else ("nearest",):
-        q = lp.quantize(x, fmt, axis=-1, block_size=SIZE, scale_dtype=scale, scale_rule=rule)
+        q = quantize(x, fmt, axis=-1, block_size=SIZE, scale_dtype=scale, scale_rule=rule)
         assert_equal(x, q, element, scale_format=scale, scale_rule=rule)
 
 
 @pytest.mark.parametrize("divisor", [127, 127.5, 128, 100])
 def test_divisors(divisor: float, local: np.random.Generator) -> None:
     x = blocks(lp.format("int8"), local, ties=False)
-    q = lp.quantize(x, "int8", axis=-1, block_size=SIZE, divisor=divisor)
+    q = quantize(x, "int8", axis=-1, block_size=SIZE, divisor=divisor)
     assert_equal(x, q, lp.format("int8"), divisor=divisor)
     assert ((q.codes == 128).any()) == (divisor > 127)
 
@@ -178,7 +194,7 @@ def test_divisors(divisor: float, local: np.random.Generator) -> None:
 @pytest.mark.parametrize("scale", ["fp32", "fp16", "e4m3fn"])
 def test_powers_of_two_in_other_scale_formats(scale: str, rule: str, local: np.random.Generator) -> None:
     x = blocks(lp.format("int4"), local, ties=False)
-    q = lp.quantize(x, "int4", axis=-1, block_size=SIZE, scale_dtype=scale, scale_rule=rule)
+    q = quantize(x, "int4", axis=-1, block_size=SIZE, scale_dtype=scale, scale_rule=rule)
     assert_equal(x, q, lp.format("int4"), scale_format=scale, scale_rule=rule)
 
 
@@ -190,7 +206,7 @@ def test_affine(fmt: str, scale: str, rule: str, local: np.random.Generator) -> 
     x = blocks(element, local, ties=scale == "fp32")
     x = np.concatenate([x, np.abs(x[::4]), -np.abs(x[1::4])])
     how = {"scale_rule": rule, "symmetric": False}
-    q = lp.quantize(x, fmt, axis=-1, block_size=SIZE, scale_dtype=scale, **how)
+    q = quantize(x, fmt, axis=-1, block_size=SIZE, scale_dtype=scale, **how)
     assert_equal(x, q, element, scale_format=scale, **how)
 
 
@@ -206,7 +222,7 @@ def test_double_sources(fmt: str, local: np.random.Generator) -> None:
         how |= {"scale_format": row.scale, "scale_rule": row.scale_rule}
     if fmt == "nvfp4":
         how["tensor_scale"] = reference.tensor_scale(x.ravel().tolist(), arithmetic="float64")
-    assert_equal(x, lp.quantize(x, fmt, axis=-1, block_size=SIZE), element, **how)
+    assert_equal(x, quantize(x, fmt, axis=-1, block_size=SIZE), element, **how)
 
 
 def test_tail_blocks(local: np.random.Generator) -> None:
@@ -214,10 +230,10 @@ def test_tail_blocks(local: np.random.Generator) -> None:
         x = local.standard_normal((3, length), dtype=np.float32)
         for name in ("mxfp8_e4m3", "mxfp4", "nf4"):
             row = lp.block_format(name)
-            q = lp.quantize(x, name, block_size=SIZE)
+            q = quantize(x, name, block_size=SIZE)
             assert q.scale.shape == (3, -(-length // SIZE))
             assert_equal(x, q, row.element, scale_format=row.scale, scale_rule=row.scale_rule)
-        assert_equal(x, lp.quantize(x, "int8", axis=-1, block_size=SIZE), lp.format("int8"))
+        assert_equal(x, quantize(x, "int8", axis=-1, block_size=SIZE), lp.format("int8"))
         down = lp.quantize(x.T, "int8", axis=0, block_size=SIZE)
         assert_equal(x, down.T, lp.format("int8"))
 
@@ -244,7 +260,7 @@ def test_lost_blocks(lost: float) -> None:
     x[1, SIZE + 3] = lost
     for fmt in ("int8", "e4m3fn", "nf4", "mxfp4", "mxint8"):
         axis = -1
-        q = lp.quantize(x, fmt, axis=axis, block_size=SIZE, nonfinite="propagate")
+        q = quantize(x, fmt, axis=axis, block_size=SIZE, nonfinite="propagate")
         assert np.isnan(q.dequantize()[1, SIZE:]).all()
         assert np.isfinite(q.dequantize()[0]).all()
         assert np.isfinite(q.dequantize()[1, :SIZE]).all()
@@ -252,7 +268,7 @@ def test_lost_blocks(lost: float) -> None:
         assert math.isnan(want.scale)
         assert set(want.codes) == {0}
         with pytest.raises(ValueError, match=r"finite.*1, 19"):
-            lp.quantize(x, fmt, axis=axis, block_size=SIZE)
+            quantize(x, fmt, axis=axis, block_size=SIZE)
 
 
 # --------------------------------------------------------------------------------------------------------- properties
