@@ -38,6 +38,9 @@ class BlockFormat:
         Whether GGML defines how it is quantised, and its bytes.
     offset : bool
         Whether each block has an offset beside its scale.
+    reciprocal : bool
+        Whether numbers are multiplied by the rounded reciprocal of the scale, not divided by it, and midpoints between
+        values are float32 numbers, as bitsandbytes has it.
     source : str
         Where it is defined; not compared.
 
@@ -62,6 +65,7 @@ class BlockFormat:
     unit: float = 1.0
     ggml: bool = False
     offset: bool = False
+    reciprocal: bool = False
     source: str = field(default="custom", compare=False, repr=False)
 
     @property
@@ -109,8 +113,8 @@ _TABLE: tuple[BlockFormat, ...] = (
         two_level=True,
         source="NVIDIA, Introducing NVFP4 for Efficient and Accurate Low-Precision Inference, 2025; torchao 0.18",
     ),
-    BlockFormat("nf4", NF4, 64, _SINGLE, source=_BNB),
-    BlockFormat("fp4_bnb", FP4_BNB, 64, _SINGLE, source=_BNB),
+    BlockFormat("nf4", NF4, 64, _SINGLE, reciprocal=True, source=_BNB),
+    BlockFormat("fp4_bnb", FP4_BNB, 64, _SINGLE, reciprocal=True, source=_BNB),
     BlockFormat("q8_0", resolve("int8"), 32, _HALF, ggml=True, source=_GGML),
     BlockFormat("q4_0", resolve("uint4"), 32, _HALF, ggml=True, source=_GGML),
     BlockFormat("q4_1", resolve("uint4"), 32, _HALF, ggml=True, offset=True, source=_GGML),

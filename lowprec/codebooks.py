@@ -157,6 +157,16 @@ class CodebookFormat:
         order, midpoints = self._search
         return np.asarray(order[np.searchsorted(midpoints, numbers, side="left")])
 
+    def encode_single(self, x: Array) -> Array:
+        """Return the codes of float32 numbers, none NaN, by midpoints rounded to float32.
+
+        Between two codes of one value the midpoint decides too: at it the smaller code, above it the larger.
+        """
+        values = self.table.astype(np.float32)
+        order = np.argsort(values, kind="stable").astype(np.uint8)
+        midpoints = (values[order][:-1] + values[order][1:]) / np.float32(2)
+        return np.asarray(order[np.searchsorted(midpoints, x, side="left")])
+
     def decode(self, codes: Any, dtype: Any = np.float32) -> Array:
         """Return the values of codes.
 
