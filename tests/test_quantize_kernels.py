@@ -44,7 +44,7 @@ def slow_codes(quotients: Array, fmt: Any) -> Array:
     codes = every[np.where((above < below) | ((above == below) & even), right, right - 1)]
     if fmt.has_negative_zero:
         codes = np.where((codes == 0) & np.signbit(quotients), 1 << (fmt.bits - 1), codes)
-    return codes.astype(np.uint8)
+    return np.asarray(codes, np.uint8)
 
 
 def slow_exponent(largest_one: float, rule: str, fmt: Any, unit: float) -> int:
@@ -80,6 +80,13 @@ def slow_power_blocks(x: Array, rule: str, fmt: Any, unit: float) -> tuple[Array
     else:
         codes = slow_codes(quotients, fmt)
     return codes, np.array(scales, np.uint8)
+
+
+def floats(name: str) -> lp.FloatFormat:
+    """Return a float format."""
+    fmt = lp.format(name)
+    assert isinstance(fmt, lp.FloatFormat)
+    return fmt
 
 
 def neighbours(x: Array) -> Array:
@@ -140,8 +147,8 @@ def power_points(fmt: Any, unit: float) -> Array:
     """Return largest magnitudes around every power of two, the limits of "even", and the ratios of "rceil"."""
     powers = np.ldexp(1.0, np.arange(-149, 128))
     bits = fmt.mantissa_bits if isinstance(fmt, lp.FloatFormat) else fmt.bits - 2
-    points = [powers, powers * (2 - 2.0 ** -(bits + 1)), powers * (fmt.max * unit), powers * 1.5]
-    points = neighbours(np.minimum(np.concatenate(points), float(HUGE)))
+    some = np.concatenate([powers, powers * (2 - 2.0 ** -(bits + 1)), powers * (fmt.max * unit), powers * 1.5])
+    points = neighbours(np.minimum(some, float(HUGE)))
     points = np.abs(points[np.isfinite(points)])
     return np.append(points, [0.0, HUGE]).astype(np.float32)
 
@@ -157,7 +164,7 @@ def check_powers(name: str, rule: str, block: int = 32) -> None:
     x[:, 3] = tops * rng.choice(np.array([-1, 1], np.float32), tops.size)
     shape = Shape(x.size, 1, block)
     ends = (-127, 127) if name == "int8" else None
-    scaling = Scaling(lp.format("e8m0fnu"), rule, fmt.max, unit)
+    scaling = Scaling(floats("e8m0fnu"), rule, fmt.max, unit)
     found = quantize_blocks(x, shape, fmt, scaling, ends)
     codes, scales = slow_power_blocks(x, rule, fmt, unit)
     assert found is not None
@@ -198,7 +205,7 @@ def magnitudes(count: int) -> Array:
 @pytest.mark.parametrize("scale", ["fp32", "bf16", "fp16", "e4m3fn", "e5m2"])
 @pytest.mark.parametrize("name", ["int8", "e4m3fn"])
 def test_scales_in_other_formats(name: str, scale: str, up: bool) -> None:
-    fmt, of_scale, block = lp.format(name), lp.format(scale), 20
+    fmt, of_scale, block = lp.format(name), floats(scale), 20
     tops = magnitudes(400)
     x = np.random.default_rng(2).uniform(-1, 1, (tops.size, block)).astype(np.float32) * tops[:, None]
     x[:, -1] = -tops
@@ -225,7 +232,7 @@ def test_scales_in_other_formats(name: str, scale: str, up: bool) -> None:
 
 def check_two_levels() -> None:
     """NVFP4: float32(float32(a / 6) / g) to e4m3, then x / float32(s * g) to e2m1."""
-    fmt, e4m3 = lp.format("e2m1fn"), lp.format("e4m3fn")
+    fmt, e4m3 = floats("e2m1fn"), floats("e4m3fn")
     for g in (1.0, 0.37, 1e-30, 1e30, float(TINY)):
         with np.errstate(over="ignore", under="ignore"):
             tops = np.concatenate([magnitudes(300), neighbours(np.float32(g) * 6 * midpoints(e4m3))])
@@ -273,7 +280,7 @@ def check_affine(name: str) -> None:
     points = np.clip(np.rint(low - least / scale), low, high)
     codes = np.clip(np.rint(x / scale[:, None]) + points[:, None].astype(np.float64), low, high)
     codes = codes.astype(np.int64).astype(np.uint8) & np.uint8(2**fmt.bits - 1)
-    found = quantize_blocks(x, Shape(x.size, 1, block), fmt, Scaling(lp.format("fp32"), symmetric=False))
+    found = quantize_blocks(x, Shape(x.size, 1, block), fmt, Scaling(floats("fp32"), symmetric=False))
     assert found is not None
     assert found.zero_point is not None
     np.testing.assert_array_equal(found.scale, scale)
@@ -382,7 +389,13 @@ def assert_same(a: Any, b: Any) -> None:
 
 def without_kernels(x: Array, fmt: Any, **how: Any) -> Any:
     """Return what `quantize` gives by array operations alone."""
-    facts = {"axis": None, "block_size": None, "symmetric": True, "scale_dtype": None, "scale_rule": None}
+    facts: dict[str, Any] = {
+        "axis": None,
+        "block_size": None,
+        "symmetric": True,
+        "scale_dtype": None,
+        "scale_rule": None,
+    }
     facts |= {"divisor": None, "tensor_scale": "auto", "rounding": "nearest_even", "nonfinite": "raise"}
     calibration = how.pop("calibration", "absmax")
     facts |= how
@@ -399,7 +412,7 @@ def test_same_without_kernels(how: dict[str, Any], shape: tuple[int, ...]) -> No
     q = lp.quantize(x, **how)
     plain = without_kernels(x, **how)
     assert_same(q, plain)
-    numbers = plain._numbers(np.dtype(np.float32), lp.format("fp32"))
+    numbers = plain._numbers(np.dtype(np.float32), floats("fp32"))
     np.testing.assert_array_equal(q.dequantize().view(np.uint32), numbers.view(np.uint32))
     np.testing.assert_array_equal(q.T.dequantize(), numbers.T)
 
@@ -414,7 +427,7 @@ def test_long_blocks(how: dict[str, Any], shape: tuple[int, ...]) -> None:
     x = data(*shape)
     q = lp.quantize(x, **how)
     assert_same(q, without_kernels(x, **how))
-    np.testing.assert_array_equal(q.dequantize(), q._numbers(np.dtype(np.float32), lp.format("fp32")))
+    np.testing.assert_array_equal(q.dequantize(), q._numbers(np.dtype(np.float32), floats("fp32")))
 
 
 @pytest.mark.parametrize("how", [RECIPES[0], RECIPES[6], RECIPES[13], RECIPES[14], RECIPES[16]])
@@ -478,7 +491,7 @@ def test_points_offsets_and_tables() -> None:
         q = lp.QuantizedArray(
             codes, scale, points, format=fmt, axis=1, block_size=32, offset=offset, tensor_scale=1 / 3
         )
-        want = q._numbers(np.dtype(np.float32), lp.format("fp32"))
+        want = q._numbers(np.dtype(np.float32), floats("fp32"))
         for one, numbers in ((q, want), (q.T, want.T), (q.T.T, want)):
             found = by_blocks(one)
             assert found is not None
