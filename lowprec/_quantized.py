@@ -259,7 +259,7 @@ def _side(q: QuantizedArray, axis: int, dtype: Any) -> Side:
     with np.errstate(over="ignore", under="ignore"):
         scale = np.multiply(full(q.scale).astype(dtype), dtype(_outer(q)), dtype=dtype)
     point = None if q.zero_point is None else full(q.zero_point)
-    return Side(q, axis, min(blocks[axis], max(1, shape[axis])), scale, point)
+    return Side(q, axis, max(1, min(blocks[axis], shape[axis])), scale, point)
 
 
 def _segments(a: Side, b: Side, k: int) -> list[tuple[int, int]]:
@@ -280,15 +280,18 @@ def _blocks(left: QuantizedArray, right: QuantizedArray, how: How, c: Any, rng: 
     shape = (*np.broadcast_shapes(left.shape[:-2], right.shape[:-2]), left.shape[-2], right.shape[-1])
     added = None if bias is None else _bias(bias, shape[-1])
     numbers = [_whole_numbers(q) if integers else None for q in (left, right)]
-    if byte and len(parts) == 1 and c is None:
+    positive = not any(np.signbit(side.scale).any() for side in (a, b))  # 0 times a negative scale would be -0
+    if byte and len(parts) == 1 and c is None and positive:
         return _one_block(a, b, cast("list[Array]", numbers), added)
     total = np.zeros(shape, np.float32) if c is None else _start(c, shape)
+    if not parts or not total.size:
+        return total if added is None else _plus(total, added)
     block = _even(a, b, k) if usual or (not integers and _is_single(model)) else None
     if block is not None and _exact_in_single(a, b, block, integers):
         x, y = _float_numbers(a), _float_numbers(b)
         rows, columns = (_each_block(side, block) for side in (a, b))
         _scaled_product.multiply(x, y, rows, columns, block, total, c is None)
-        return total if added is None else np.add(total, added, dtype=np.float32)
+        return total if added is None else _plus(total, added)
     inner = tuple(how._replace(out_dtype=None, dtype=None, rounding="nearest_even", overflow=None))
     if not integers:
         numbers = [_float_numbers(side) for side in (a, b)]
@@ -302,7 +305,7 @@ def _blocks(left: QuantizedArray, right: QuantizedArray, how: How, c: Any, rng: 
         part = _product(one, other, a, b, first) if byte else np.asarray(product(one, other, inner, None, rng))
         _add(part, a.scale[..., first // a.block], b.scale[..., first // b.block, :], total)
     total[np.isnan(total)] = np.nan
-    return total if added is None else np.add(total, added, dtype=np.float32)
+    return total if added is None else _plus(total, added)
 
 
 def _is_single(model: Any) -> bool:
@@ -354,6 +357,12 @@ def _bias(bias: Any, n: int) -> Array:
         msg = f"`bias` must have shape ({n},), got {array.shape}."
         raise ValueError(msg)
     return np.broadcast_to(np.asarray(round_to(array, "float32"), np.float32), (n,))
+
+
+def _plus(total: Array, bias: Array) -> Array:
+    """Return sums plus a bias, in the format of the sums."""
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        return np.add(total, bias, dtype=total.dtype)
 
 
 def _whole_numbers(q: QuantizedArray) -> Array:
@@ -445,9 +454,8 @@ def _add(part: Array, rows: Array, columns: Array, total: Array) -> None:
 
 def _finished(total: Array, a: Any, b: Any, how: How, rng: Any, out: Any, bias: Any) -> Any:
     """Return the sums plus a bias, without the axes of 1-D operands, rounded to `out_dtype`, in ``out`` if given."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        if bias is not None:
-            total = np.add(total, _bias(bias, total.shape[-1]), dtype=total.dtype)
+    if bias is not None:
+        total = _plus(total, _bias(bias, total.shape[-1]))
     if total.dtype.kind == "f" and np.isnan(total).any():
         total = np.where(np.isnan(total), total.dtype.type(np.nan), total)  # which NaN a CPU makes is its own affair
     if b is not None and b.ndim == 1:
