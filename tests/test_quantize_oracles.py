@@ -179,24 +179,9 @@ def test_bitsandbytes(torch: Any, name: str, kind: str, table: tuple[float, ...]
     q = lp.quantize(x, name, block_size=size)
     assert x.size > 600_000
     assert np.array_equal(q.scale, absmax)
-    # bitsandbytes multiplies by a rounded reciprocal and compares with midpoints rounded to float32; this is all of it.
-    quotient = np.clip(x * (np.float32(1) / absmax), -1, 1)
-    assert np.array_equal(order[np.searchsorted(halves, quotient, side="left")], codes)
-    # So it differs next to midpoints only, by one value ...
-    levels = np.array(table)
-    differ = levels[q.codes] != levels[codes]
-    exact = x.astype(np.float64)[differ] / each(absmax.astype(np.float64), size)[differ]
-    between = (levels[q.codes[differ]] + levels[codes[differ]]) / 2
-    assert (np.abs(exact - between) <= np.abs(between) * 2.0**-22).all()
-    assert set(np.abs(np.searchsorted(np.unique(levels), levels[q.codes[differ]])
-                      - np.searchsorted(np.unique(levels), levels[codes[differ]]))) == {1}  # fmt: skip
-    assert np.count_nonzero(differ[: len(plain) // 4]) <= 2  # of normal data
-    # ... and in FP4 in the code of zero, of which there are two.
-    zeros = ~differ & (q.codes != codes)
-    assert (levels[q.codes[zeros]] == 0).all()
-    assert zeros.any() == (name == "fp4_bnb")
+    assert np.array_equal(q.codes, codes)
     # The oracle reads our codes as we do.
-    again = np.float32(levels.astype(np.float32))[q.codes] * absmax
+    again = values[q.codes] * absmax
     assert np.array_equal(again, q.dequantize())
 
 

@@ -11,6 +11,7 @@ from lowprec.reference.numbers import decode, dot, encode, fma, matmul, philox4x
 from lowprec.reference.quantize import (
     Block,
     dequantize_block,
+    half_code,
     nearest_code,
     quantize_block,
     scale_exponent,
@@ -25,6 +26,7 @@ __all__ = [
     "dot",
     "encode",
     "fma",
+    "half_code",
     "integer_dot",
     "matmul",
     "nearest_code",
@@ -32,7 +34,7 @@ __all__ = [
     "quantize_block",
     "random_word",
     "round_to",
-    "scaled",
     "scale_exponent",
+    "scaled",
     "tensor_scale",
 ]

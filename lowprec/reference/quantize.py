@@ -14,13 +14,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import pairwise
 from typing import NamedTuple
 
 from lowprec.formats import FloatFormat, Format, IntFormat
 from lowprec.formats import format as _format
 from lowprec.reference.numbers import decode, encode, round_to
 
-__all__ = ["Block", "dequantize_block", "nearest_code", "quantize_block", "scale_exponent", "tensor_scale"]
+__all__ = ["Block", "dequantize_block", "half_code", "nearest_code", "quantize_block", "scale_exponent", "tensor_scale"]
 
 Element = str | Format | Sequence[float]
 
@@ -43,6 +44,7 @@ def quantize_block(
     scale_rule: str = "nearest",
     unit: float = 1.0,
     tensor_scale: float | None = None,
+    reciprocal: bool = False,
     arithmetic: str | FloatFormat = "float32",
 ) -> Block:
     """Find a block's scale, then encode the block with it.
@@ -66,6 +68,9 @@ def quantize_block(
         What an element's value 1 stands for at the scale 1, a power of two: 2**-6 in MXINT8.
     tensor_scale : float, optional
         The scale above the block's, see `tensor_scale`.
+    reciprocal : bool
+        For tables: multiply by the rounded reciprocal of the scale and compare with midpoints that are float32 numbers,
+        as bitsandbytes does.
     arithmetic : str or FloatFormat
         What every operation is rounded to: ``"float32"`` or ``"float64"``.
 
@@ -148,6 +153,13 @@ def quantize_block(
         step = _rounded(Fraction(scale) * Fraction(tensor_scale), arithmetic)
         step = max(step, _floats(arithmetic).smallest_subnormal)
 
+    if reciprocal and not isinstance(fmt, FloatFormat | IntFormat):
+        inverse = round_to(1 / Fraction(step), "float32")  # infinite below 2**-128: divide there
+        if math.isinf(inverse):
+            quotients = [_divided(v, step, arithmetic) for v in x]
+        else:
+            quotients = [_rounded(Fraction(v) * Fraction(inverse), "float32") for v in x]
+        return Block(tuple(half_code(v, fmt) for v in quotients), scale, None)
     if not isinstance(fmt, IntFormat):
         return Block(tuple(_code(_divided(v, step, arithmetic), fmt) for v in x), scale, None)
     zero = 0
@@ -342,6 +354,35 @@ def nearest_code(x: float | Fraction, table: Sequence[float]) -> int:
     1
     """
     return min(range(len(table)), key=lambda c: (abs(Fraction(table[c]) - Fraction(x)), table[c], c))
+
+
+def half_code(x: float, table: Sequence[float]) -> int:
+    """Return the code of the value nearest to a number, by midpoints that are rounded to float32.
+
+    Parameters
+    ----------
+    x : float
+        The number, or an infinity.
+    table : sequence of float
+        The value of every code.
+
+    Returns
+    -------
+    int
+        At a midpoint the smaller value's code; between two codes of one value, that value is the midpoint.
+
+    Raises
+    ------
+    Nothing.
+
+    Examples
+    --------
+    >>> half_code(0.5, [1.0, 0.0, 0.0]), half_code(0.1, [1.0, 0.0, 0.0]), half_code(0.0, [1.0, 0.0, 0.0])
+    (2, 2, 1)
+    """
+    order = sorted(range(len(table)), key=lambda c: (table[c], c))
+    sums = [_rounded(Fraction(table[a]) + Fraction(table[b]), "float32") for a, b in pairwise(order)]
+    return order[sum(x > s / 2 for s in sums)]
 
 
 def _code(x: float, fmt: Format | Sequence[float]) -> int:
