@@ -144,6 +144,7 @@ def test_tables(name: str, local: np.random.Generator) -> None:
     row = lp.block_format(name)
     x = blocks(row.element, local)
     assert_equal(x, quantize(x, name, block_size=SIZE), row.element)
+    assert_equal(x, quantize(x, row.element, axis=-1, block_size=SIZE), row.element)
 
 
 def test_nvfp4_one_level(local: np.random.Generator) -> None:
