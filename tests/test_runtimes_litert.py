@@ -167,7 +167,7 @@ def test_convolution(resolver: str, name: str, dtype: str) -> None:
     how |= LAYERS[name]
     channels, outputs, wide = how["channels"], how["outputs"], dtype == "int16"
     groups = channels if how["depthwise"] else how["groups"]
-    for kind in ("ties", "generic", "one scale", "beside a tie"):
+    for kind in ("ties", "generic", "one scale", *["beside a tie"] * 6):
         x = rng.integers(-20, 21, (2, 9, 10, channels)).astype(dtype)
         w = rng.integers(-20, 21, (outputs, *how["kernel"], channels // groups)).astype(np.int8)
         bias = rng.integers(-50, 50, outputs).astype(np.int64 if wide else np.int32)
@@ -177,7 +177,7 @@ def test_convolution(resolver: str, name: str, dtype: str) -> None:
             ratio = rng.uniform(0.003, 0.1, outputs)
         elif kind == "beside a tie":
             x_scale, out_scale = (float(F(s)) for s in rng.uniform(0.01, 2, 2))
-            ratio = np.resize([1 / 16, 1 / 8, 1 / 32], outputs)
+            ratio = np.resize([1 / 16, 3 / 32, 5 / 64, 7 / 64, 1 / 8], outputs)
         w_scale = (ratio * out_scale / x_scale).astype(F)
         facts = {
             "x_scale": x_scale,

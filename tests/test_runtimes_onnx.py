@@ -168,6 +168,9 @@ SCALES = [
     (0.7, 0.3, 0.21),
     (0.1, 0.3, 0.6),
 ]
+# And products of scales one rounding beside a power of two, where the order of the operations decides ties.
+_DRAWS = np.random.default_rng(0).uniform(0.01, 2, (8, 2)).astype(F)
+SCALES += [(float(x), float(w), float(x * w * F(2 ** (1 + k % 3)))) for k, (x, w) in enumerate(_DRAWS)]
 
 
 @pytest.mark.parametrize("number", range(len(LAYERS)))
@@ -178,7 +181,7 @@ def test_qlinear_conv(number: int, x_type: str, w_type: str) -> None:
         for per_channel in (False, True):
             x, w, how, attributes = images(rng, LAYERS[number], x_type, w_type)
             zero_w = 0 if w_type == "int8" else 128
-            x, w = (x // 16).astype(x_type), (w // 32 + zero_w * 3 // 4).astype(w_type)
+            x, w = (x // 16).astype(x_type), (w // 32 + (zero_w and 124)).astype(w_type)
             outputs = len(w)
             w_scale = F(scales[1]) * (np.resize([1, 0.5, 0.75, 0.1], outputs) if per_channel else 1)
             facts = {
