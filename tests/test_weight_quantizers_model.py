@@ -10,12 +10,12 @@ from lowprec.quantizers import _gptq, awq, gptq, hqq, mse_clip, round_to_nearest
 from lowprec.quantizers._settings import moment, squared
 
 pytestmark = [pytest.mark.oracles, pytest.mark.skipif(bool(smollm.missing()), reason=smollm.missing() or "there")]
-LAYER, KIND, LENGTH, CALIBRATION, HELD_OUT = 1, "ffn_up", 128, 8, 3
+LAYER, KIND, LENGTH, CALIBRATION, HELD_OUT = 1, "ffn_up", 128, 16, 4
 
 
 @pytest.fixture(scope="module")
 def layer() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return a weight of SmolLM2, what goes into it for 1024 tokens, and for the 384 after them."""
+    """Return a weight of SmolLM2, what goes into it for 2048 tokens, and for the 512 after them."""
     model = smollm.load()
     windows = model.tokens(smollm.text())[: (CALIBRATION + HELD_OUT) * LENGTH].reshape(-1, LENGTH)
     x = smollm.activations(LAYER, KIND, windows)
