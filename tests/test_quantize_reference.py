@@ -207,7 +207,8 @@ def test_powers_of_two_in_other_scale_formats(scale: str, rule: str, local: np.r
 def test_affine(fmt: str, scale: str, rule: str, local: np.random.Generator) -> None:
     element = lp.format(fmt)
     x = blocks(element, local, ties=scale == "fp32")
-    x = np.concatenate([x, np.abs(x[::4]), -np.abs(x[1::4])])
+    apart = np.where(np.arange(SIZE) % 2, 3e38, -3e38)[None].astype(np.float32)  # further apart than the largest number
+    x = np.concatenate([x, np.abs(x[::4]), -np.abs(x[1::4]), apart])
     how = {"scale_rule": rule, "symmetric": False}
     q = quantize(x, fmt, axis=-1, block_size=SIZE, scale_dtype=scale, **how)
     assert_equal(x, q, element, scale_format=scale, **how)
