@@ -9,11 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from lowprec import _checks
+from lowprec import _checks, _threads
 from lowprec._checks import Array
 from lowprec.formats import Format
+from lowprec.kernels.tables import count_below
 
 _MOST = 256
+_SMALL = 1 << 14  # numbers below which a search needs no kernel
+_SHORT = 63  # midpoints above which a search by halves is faster
+_PIECE = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -154,8 +158,7 @@ class CodebookFormat:
         if np.isnan(numbers).any():
             msg = f"`x` must hold no NaN for `{self}`, which has none; replace it first, for example by np.nan_to_num."
             raise ValueError(msg)
-        order, midpoints = self._search
-        return np.asarray(order[np.searchsorted(midpoints, numbers, side="left")])
+        return _codes(numbers, *self._search)
 
     def encode_single(self, x: Array) -> Array:
         """Return the codes of float32 numbers, none NaN, by midpoints rounded to float32.
@@ -164,8 +167,7 @@ class CodebookFormat:
         """
         values = self.table.astype(np.float32)
         order = np.argsort(values, kind="stable").astype(np.uint8)
-        midpoints = (values[order][:-1] + values[order][1:]) / np.float32(2)
-        return np.asarray(order[np.searchsorted(midpoints, x, side="left")])
+        return _codes(x, order, (values[order][:-1] + values[order][1:]) / np.float32(2))
 
     def decode(self, codes: Any, dtype: Any = np.float32) -> Array:
         """Return the values of codes.
@@ -208,6 +210,23 @@ class CodebookFormat:
     def __str__(self) -> str:
         """Return the name."""
         return self.name
+
+
+def _codes(numbers: Array, order: Array, midpoints: Array) -> Array:
+    """Return ``order[number of midpoints below a number]`` for every number; both are of one dtype."""
+    if numbers.size < _SMALL or midpoints.size > _SHORT:
+        return np.asarray(order[np.searchsorted(midpoints, numbers, side="left")])
+    flat = np.ascontiguousarray(numbers).reshape(-1)
+    codes = np.empty(flat.size, np.uint8)
+    pieces = _threads.Pieces(-(-flat.size // _PIECE))
+
+    def task() -> None:
+        for piece in pieces:
+            part = slice(piece * _PIECE, (piece + 1) * _PIECE)
+            count_below(flat[part], midpoints, order, codes[part])
+
+    _threads.share(task, min(_threads.get_num_threads(), -(-flat.size // _PIECE)))
+    return codes.reshape(numbers.shape)
 
 
 ElementFormat = Format | CodebookFormat
