@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> None:
         rules = _RULES if fmt.scale.mantissa_bits == 0 else (None,)
         for rule in rules:
             name = fmt.name if rule is None else f"{fmt.name} {rule}"
-            keywords = {} if rule is None else {"scale_rule": rule}
+            keywords: dict[str, Any] = {} if rule is None else {"scale_rule": rule}
             scale = f"{fmt.scale}{' + offset' if fmt.offset else ''}"
             facts = [name, fmt.element.name, str(fmt.block_size), scale, f"{fmt.bits:g}"]
             rows.append([*facts, *(_told(x, fmt.name, keywords) for x in data.values())])
