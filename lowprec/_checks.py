@@ -240,8 +240,8 @@ def refuse_integer(fmt: Format, name: str) -> FloatFormat:
     """Return a float format, or say why an integer format does not serve."""
     if isinstance(fmt, IntFormat):
         msg = (
-            f"`{name}` must be a float format, got `{fmt}`; use one such as 'e4m3fn', or lp.quantize for integers with a "
-            "scale."
+            f"`{name}` must be a float format, got `{fmt}`; use one such as 'e4m3fn', or lp.quantize for integers with "
+            "scales."
         )
         raise ValueError(msg)
     return fmt
