@@ -176,6 +176,21 @@ def page(results: Results) -> str:
     def copy(_: str, __: Any, ratio: float) -> bool:
         return ratio <= 1.5
 
+    def integers(_: str, n: int, ratio: float) -> bool:
+        return ratio >= 5 or n < 512
+
+    def least_one(_: Any, __: Any, ratio: float) -> bool:
+        return ratio >= 1
+
+    def weights(_: str, __: Any, ratio: float) -> bool:
+        return ratio >= 0.8
+
+    def four(_: str, __: Any, ratio: float) -> bool:
+        return ratio <= 4
+
+    def seconds(_: Any, __: Any, took: float) -> bool:
+        return took <= 20
+
     def values(name: str) -> list[tuple[int, float]]:
         return list(zip(told[name]["params"][0], told[name]["values"], strict=True)) if name in told else []
 
@@ -241,6 +256,48 @@ Hopper's bf16 product, 256 x 256 x 256 on one thread, in units of MMA-Sim's spee
 Speed of `lp.conv2d(x, w, dtype="bf16", padding=...)` in units of explicit patches and `np.matmul` in float32.
 
 {section("bench_conv.Convolution.track_ratio_to_numpy", always)}
+## Integers
+
+Speed of exact integer products, to int32, in units of `np.matmul` in float32, n by n. Marks from n = 512 on: 5 for
+int8 x int8 (aim 7.5, with the CPU's dot product of four bytes; without one the instructions' own peak is about 1.6 for
+8 by 8 bits), and within a fifth of that for the others.
+
+{section("bench_integers.Pairs.track_ratio_to_numpy", integers)}
+With zero points and scales for every row and column and a bias, to float32:
+
+{section("bench_integers.Ends.track_ratio_to_numpy", always)}
+On each way that the CPU can go:
+
+{section("bench_integers.Ways.track_ratio_to_numpy", always)}
+In units of `torch._int_mm`; mark 1:
+
+{section("bench_integers.Torch.track_ratio_to_torch", least_one)}
+## Quantised operands
+
+Speed of `lp.matmul(x, w)` with float32 x and quantised w, in units of `np.matmul` of float32 arrays, n by n; mark 0.8.
+
+{section("bench_quantized_matmul.WeightOnly.track_ratio_to_numpy", weights)}
+The same as `lp.linear`, weights (N, K):
+
+{section("bench_quantized_matmul.WeightOnly.track_linear_ratio_to_numpy", weights)}
+Two quantised operands, each block of K summed apart and scaled:
+
+{section("bench_quantized_matmul.Both.track_ratio_to_numpy", always)}
+## Quantising
+
+Time of `lp.quantize` of 16 million float32 numbers in units of `np.copyto` of the same numbers; less is better, marks 4
+for int8 per row, MXFP8, MXFP4 and NVFP4.
+
+{section("bench_quantize.Quantize.track_quantize", four)}
+`dequantize()` of the same, to a new array:
+
+{section("bench_quantize.Quantize.track_dequantize", always)}
+Speed in units of torchao's `to_mx`:
+
+{section("bench_quantize.Torchao.track_speedup", always)}
+Seconds to quantise a weight (outputs, inputs) with 8,192 tokens of activations; mark 20 for GPTQ of (1536, 576):
+
+{section("bench_quantizers.Weights.track_seconds", seconds)}
 ## Rounding, encoding, decoding
 
 Time for 16,777,216 float32 elements in units of the time of `np.copyto` of the same array; less is better. Mark: at
