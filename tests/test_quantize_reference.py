@@ -153,10 +153,10 @@ def test_nvfp4_one_level(local: np.random.Generator) -> None:
     assert_equal(x, quantize(x, "nvfp4", tensor_scale=None), element, scale_format="e4m3fn")
 
 
-@pytest.mark.parametrize("e", [0, -20, 10, -100, -126, -140])
+@pytest.mark.parametrize("e", [0, 10, -126, -140])
 def test_nvfp4_two_levels(e: int, local: np.random.Generator) -> None:
     element = lp.format("e2m1fn")
-    x = blocks(element, local)
+    x = blocks(element, local, ties=e == 0)
     x = x[np.abs(x).max(axis=1) < 1e3]
     x = np.ldexp(x, e)
     outer = reference.tensor_scale([float(v) for v in x.ravel()])
@@ -173,7 +173,7 @@ def test_nvfp4_extremes() -> None:
 
 LINEAR = ("int8", "int4", "int2", "int5", "e4m3fn", "e5m2", "e2m1fn", "e3m2fn", "fp16")
 SCALES = ("fp32", "fp16", "bf16", "e4m3fn", "e8m0fnu")
-PAIRS = [pair for pair in itertools.product(LINEAR, SCALES) if pair[1] == "fp32" or pair[0] in ("int8", "e4m3fn")]
+PAIRS = [pair for pair in itertools.product(LINEAR, SCALES) if pair[1] == "fp32" or pair[0] == "int8"]
 
 
 @pytest.mark.parametrize(("fmt", "scale"), PAIRS)
@@ -203,7 +203,7 @@ def test_powers_of_two_in_other_scale_formats(scale: str, rule: str, local: np.r
 
 @pytest.mark.parametrize(("scale", "rule"), [("fp32", "nearest"), ("fp16", "nearest"), ("bf16", "up"),
                                              ("e4m3fn", "nearest"), ("e8m0fnu", "rceil")])  # fmt: skip
-@pytest.mark.parametrize("fmt", ["uint8", "int8", "int4", "uint2"])
+@pytest.mark.parametrize("fmt", ["uint8", "int4", "uint2"])
 def test_affine(fmt: str, scale: str, rule: str, local: np.random.Generator) -> None:
     element = lp.format(fmt)
     x = blocks(element, local, ties=scale == "fp32")
