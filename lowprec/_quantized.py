@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from lowprec import _scaled_product, _threads, accumulators, hardware
+from lowprec import _checks, _scaled_product, _threads, accumulators, hardware
 from lowprec._call import _as_array, is_quantized, is_whole, quantises
 from lowprec._checks import Array, fmt_of, writable
 from lowprec._grid import expanded, open_grid
@@ -63,6 +63,12 @@ def multiply(a: Any, b: Any, how: How, c: Any = None, rng: Any = None, out: Any 
     if left.ndim < 2 or right.ndim < 2 or left.shape[-1] != right.shape[-2]:
         msg = f"`a` must have as many columns as `b` has rows, got shapes {a.shape} for `a` and {b.shape} for `b`."
         raise ValueError(msg)
+    try:
+        np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+    except ValueError:
+        msg = f"`a` and `b` must have axes before the last two that broadcast, got shapes {a.shape} and {b.shape}."
+        raise ValueError(msg) from None
+    _checks.modes(how.rounding, how.overflow, how.subnormals, how.random_bits)
     if how.dtype is not None:
         msg = f"`dtype` must be None for two QuantizedArray, which have their formats, got {how.dtype!r}."
         raise ValueError(msg)
@@ -98,7 +104,8 @@ def operands(a: Any, b: Any, how: How, rng: Any, along: tuple[int, int] = (-1, -
         pair = (dtype, dtype)
     fly = [fmt is not None and quantises(fmt) and not is_quantized(x) for x, fmt in zip((a, b), pair, strict=True)]
     if not any(fly):
-        made = [QuantizedArray(x, 1.0, format=_integer_format(x)) if _raw(x, y) else x for x, y in ((a, b), (b, a))]
+        pairs = ((a, b, "a"), (b, a, "b"))
+        made = [_of_scale_1(x, name) if _raw(x, other) else x for x, other, name in pairs]
         return made[0], made[1], how
     if not all(flying or is_quantized(x) for flying, x in zip(fly, (a, b), strict=True)):
         msg = (
@@ -118,11 +125,20 @@ def _raw(x: Any, other: Any) -> bool:
     return fits and not is_quantized(x) and is_whole(x) and np.asarray(x).dtype.kind != "b"
 
 
-def _integer_format(x: Any) -> IntFormat:
-    """Return the format of an array of integers."""
-    dtype = np.asarray(x).dtype
-    found = stored_format(dtype)
-    return found if isinstance(found, IntFormat) else IntFormat(bits=8 * dtype.itemsize, is_signed=dtype.kind == "i")
+def _of_scale_1(x: Any, name: str) -> QuantizedArray:
+    """Return an array of integers as an operand whose scale is 1."""
+    array = _as_array(x, name)
+    if array.dtype.itemsize > 4:
+        ends = (int(array.min()), int(array.max())) if array.size else (0, 0)
+        if not -(2**31) <= ends[0] <= ends[1] < 2**31:
+            msg = f"`{name}` must hold integers of 32 bits at most, got {ends[0]} to {ends[1]}; pass floats instead."
+            raise ValueError(msg)
+        array = array.astype(np.int32)
+    fmt = stored_format(array.dtype)
+    if not isinstance(fmt, IntFormat):
+        fmt = IntFormat(bits=8 * array.dtype.itemsize, is_signed=array.dtype.kind == "i")
+        array = array.view(fmt.code_dtype)
+    return QuantizedArray(array, 1.0, format=fmt)
 
 
 def _quantize(x: Any, fmt: Any, how: How, rng: Any, name: str, axis: int) -> QuantizedArray:
@@ -134,13 +150,19 @@ def _quantize(x: Any, fmt: Any, how: How, rng: Any, name: str, axis: int) -> Qua
     keywords: dict[str, Any] = {"rounding": how.rounding, "rng": rng}
     if is_block_name(fmt):
         if block_format(fmt).ggml:
-            msg = f"`dtype` must not be a format of GGML for operands quantised on the fly, got `{fmt}`: lp.quantize."
+            msg = f"`dtype` must not be a format of GGML for operands quantised on the fly, got `{fmt}`;"
+            msg += " call lp.quantize."
             raise ValueError(msg)
         keywords["axis"] = -1 if array.ndim == 1 else axis
     elif not cast(IntFormat, fmt_of(fmt, "dtype")).is_signed:
         msg = f"`dtype` must be a signed format for operands quantised on the fly, got `{fmt}`; call lp.quantize."
         raise ValueError(msg)
-    return quantize(array, fmt, **keywords)
+    try:
+        return quantize(array, fmt, **keywords)
+    except ValueError as wrong:  # which speaks of the arguments of `quantize`
+        said = str(wrong).replace("`x`", f"`{name}`").replace("`fmt`", "`dtype`")
+        msg = said.replace("pass nonfinite=", "call lp.quantize with nonfinite=")
+        raise ValueError(msg) from None
 
 
 def _clipped(x: Any, fmt: IntFormat) -> Array:

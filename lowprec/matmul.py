@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from lowprec import _product
 from lowprec._call import _as_array, _bias, _Call, _finish, _multiply, _start, _target, is_quantized, wants_scales
-from lowprec._checks import Array
+from lowprec._checks import Array, writable
 from lowprec._matrices import matrices, product, refuse_shapes
 
 
@@ -37,11 +37,11 @@ def matmul(
     ----------
     a, b : array_like
         Operands with the shapes and the broadcasting of `numpy.matmul`: ``(..., M, K)`` and ``(..., K, N)``, or 1-D.
-        Real numbers of any dtype that `encode` takes, ml_dtypes arrays as they are, or two `QuantizedArray` with
-        block scales along K, for the accumulators that take scales.
+        Real numbers of any dtype that `encode` takes, ml_dtypes arrays as they are, or one or two `QuantizedArray`.
     dtype : str, FloatFormat, dtype, or a pair of them, optional
         Format that `a` and `b` are rounded to, each element once; a pair gives one for each. None: they are already
-        in the format of their dtype. Integer formats are for integer operands.
+        in the format of their dtype. Floats with an integer format, or with a block format such as ``"mxfp4"``, are
+        quantised by `quantize` first: with one symmetric scale by the largest magnitude, or in blocks along K.
     accumulator : str, Accumulator, FloatFormat or dtype, optional
         How products are summed: the name of a float format (`Sequential` in it), ``"exact"``, ``"pairwise"``, an
         integer such as ``"int32"`` or ``"int16_saturate"``, a hardware preset such as ``"nvidia-hopper"`` (`presets`
@@ -92,6 +92,18 @@ def matmul(
     Overflow gives infinity; every NaN in the result is the canonical quiet NaN; ``K = 0`` gives c or +0. This is the
     default; each model's docstring has its own formula. With a preset, `out_dtype` chooses the instruction that has
     such a result if there is one (``out_dtype="fp16"`` accumulates in float16), and rounds the float32 sum otherwise.
+
+    Two `QuantizedArray` are multiplied segment by segment of K, cut where a block of either ends. With P the
+    accumulator's sum, rounded to float32, of the products of a segment's code values less their zero points, and S the
+    product of both scales in float32 (each times its tensor scale, in float32)::
+
+        r = c or +0
+        for each segment, ascending:
+            r = fma(P, S, r)                in float32
+
+    ``"exact"`` sums the numbers of ``dequantize(np.float64)`` instead, and a preset with an instruction for both
+    operands' scales is given them. The result is float32. One `QuantizedArray` and an array of floats are multiplied as
+    if by `QuantizedArray.dequantize`; integers beside quantised integers have the scale 1.
 
     References
     ----------
@@ -165,12 +177,7 @@ def vecdot(
     call = _Call(_as_array(a, "a"), _as_array(b, "b"), how, rng, c=c)
     if call.a.ndim == 0 or call.b.ndim == 0:
         refuse_shapes("`a` and `b` must have at least one axis", call.a, call.b)
-    if call.a.shape[-1] != call.b.shape[-1]:
-        refuse_shapes("`a` and `b` must have last axes of one length", call.a, call.b)
-    try:
-        shape = np.broadcast_shapes(call.a.shape[:-1], call.b.shape[:-1])
-    except ValueError:
-        refuse_shapes("`a` and `b` must have leading axes that broadcast together", call.a, call.b)
+    shape = _vecdot_shape(call.a, call.b)
     start = _start(c, shape, call.plan)
     target = _target(out, shape, call, start)
     call.prepare()
@@ -195,13 +202,35 @@ def _scales() -> Any:
 def _quantized_vecdot(a: Any, b: Any, how: tuple[Any, ...], c: Any, rng: Any, out: Any) -> Any:
     """Return `vecdot` of quantised operands, as products of one row and one column."""
     scales = _scales()
+    a, b = (each if is_quantized(each) else _as_array(each, name) for each, name in ((a, "a"), (b, "b")))
+    if a.ndim == 0 or b.ndim == 0:
+        refuse_shapes("`a` and `b` must have at least one axis", a, b)
     a, b, others = scales.operands(a, b, scales.How(*how), rng, (-1, -1))
     rows = scales.expanded(a, a.ndim - 1) if is_quantized(a) else np.expand_dims(_as_array(a, "a"), -2)
     columns = scales.expanded(b, b.ndim) if is_quantized(b) else np.expand_dims(_as_array(b, "b"), -1)
-    addend = None if c is None else _as_array(c, "c")[..., np.newaxis, np.newaxis]
-    place = None if out is None else out[..., np.newaxis, np.newaxis]
-    result = scales.multiply(rows, columns, others, addend, rng, place)
-    return out if out is not None else result[..., 0, 0][()]
+    addend = None if c is None else _as_array(c, "c")
+    shape = _vecdot_shape(a if is_quantized(a) else rows[..., 0, :], b if is_quantized(b) else columns[..., 0])
+    if addend is not None:
+        try:
+            addend = np.broadcast_to(addend, shape)[..., np.newaxis, np.newaxis]
+        except ValueError:
+            msg = f"`c` must broadcast to the result's shape {shape}, got {addend.shape}."
+            raise ValueError(msg) from None
+    result = np.asarray(scales.multiply(rows, columns, others, addend, rng))[..., 0, 0]
+    if out is None:
+        return result[()]
+    writable(out, shape, result.dtype)[...] = result
+    return out
+
+
+def _vecdot_shape(a: Any, b: Any) -> tuple[int, ...]:
+    """Return the shape of `vecdot`'s result, or refuse operands that do not fit."""
+    if a.shape[-1] != b.shape[-1]:
+        refuse_shapes("`a` and `b` must have last axes of one length", a, b)
+    try:
+        return np.broadcast_shapes(a.shape[:-1], b.shape[:-1])
+    except ValueError:
+        return refuse_shapes("`a` and `b` must have leading axes that broadcast together", a, b)
 
 
 def _quantized_linear(x: Any, w: Any, bias: Any, how: tuple[Any, ...], c: Any, rng: Any, out: Any) -> Any:
