@@ -140,17 +140,16 @@ def _expanded(index: Any, ndim: int) -> list[int | slice]:
     return [*items[:at], *[slice(None)] * missing, *items[at + 1 :]]
 
 
-def _grid_index(item: int | slice, length: int, block: int, axis: int) -> int | slice:
-    """Return the index of the scales that goes with an index of the codes along one axis."""
+def _grid_index(item: int | slice, length: int, block: int, axis: int, differs: bool) -> int | slice:
+    """Return the index of the scales that goes with an index of the codes along one axis, along which they differ."""
     shared = block >= length  # one block
     if isinstance(item, slice):
-        if shared:
-            start, stop, step = item.indices(length)
-            whole = start == 0 and stop >= length and step == 1
-            if whole or block == length:
-                return slice(None)
+        if not differs:
+            return slice(None)
         if block == 1:
             return item
+        if shared:  # what is left of one block is one block, unless it is nothing
+            return slice(None) if range(*item.indices(length)) else slice(0, 0)
         start, stop, step = item.indices(length)
         if step != 1 or start % block or (stop % block and stop < length):
             msg = (
@@ -170,7 +169,11 @@ def cut(q: QuantizedArray, index: Any) -> QuantizedArray:
     """Return a part of a quantised array."""
     items = _expanded(index, q.ndim)
     blocks = q.blocks
-    places = [_grid_index(item, n, b, i) for i, (item, n, b) in enumerate(zip(items, q.shape, blocks, strict=True))]
+    own = () if q.axis is None else _tuple(q.axis)
+    places = [
+        _grid_index(item, n, b, i, i in own or (q.block_size is not None and q.axis is not None))
+        for i, (item, n, b) in enumerate(zip(items, q.shape, blocks, strict=True))
+    ]
     kept = [i for i, item in enumerate(items) if isinstance(item, slice)]
     number = {old: new for new, old in enumerate(kept)}
     codes = q.codes[tuple(items)]
