@@ -64,8 +64,8 @@ def hqq(
     code: p = 0.7, beta = 10 growing by 1.01, 20 steps. With s = (max - min) / (levels - 1) of a block and the zero z at
     first -min / s, a step is: q = clip(rint(w / s + z)); r = s (q - z); e = shrunk(w - r), where
     ``shrunk(d) = sign(d) * max(|d| - |d|**(p - 1) / beta, 0)``; z = mean(q - (w - e) / s). Each block keeps the z of
-    its least mean ``|w - r|`` of all steps (the published code looks at all blocks at once, and stops early). In float64; scales and offsets are
-    rounded to `scale_dtype`, and then codes are the nearest for the rounded ones.
+    its least mean ``|w - r|`` of all steps (the published code looks at all blocks at once, and stops early). In
+    float64; scales and offsets are rounded to `scale_dtype`, and then codes are the nearest for the rounded ones.
 
     Examples
     --------

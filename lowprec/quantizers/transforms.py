@@ -17,8 +17,21 @@ from lowprec.quantizers._settings import fresh
 class Transform(ABC):
     """An invertible linear map A of a layer's inputs: ``x @ w.T == apply(x) @ weight(w).T`` but for rounding.
 
+    Raises
+    ------
+    TypeError
+        If it is made: `Divide` and `Rotation` are the transforms there are.
+
+    Notes
+    -----
     Results have the argument's dtype, float32 or float64 (float32 for narrower floats, float64 for Python numbers), and
     products are taken in it.
+
+    Examples
+    --------
+    >>> import lowprec as lp
+    >>> isinstance(lp.quantizers.Divide([1, 2]), lp.quantizers.Transform)
+    True
     """
 
     inputs: int
@@ -164,19 +177,16 @@ class Divide(Transform):
     scale : array_like
         Positive numbers, one for each input; kept in float32.
 
-    Attributes
-    ----------
-    scale : ndarray of float32
-        The divisors, read-only.
-    inputs : int
-        Their number.
-
     Raises
     ------
     TypeError
         If `scale` does not hold real numbers.
     ValueError
         If `scale` has not one axis, or a number is not positive and finite.
+
+    Notes
+    -----
+    Attributes: `scale`, the divisors, read-only; `inputs`, their number.
 
     Examples
     --------
@@ -223,15 +233,6 @@ class Rotation(Transform):
     rng : int or numpy.random.Generator, optional
         Seed of random signs, which inputs are multiplied by first; no signs without it.
 
-    Attributes
-    ----------
-    inputs, block : int
-        As given, or chosen.
-    matrix : ndarray of float64
-        The orthogonal matrix of one block, read-only.
-    signs : ndarray of float32 or None
-        The signs of all inputs.
-
     Raises
     ------
     TypeError
@@ -241,6 +242,9 @@ class Rotation(Transform):
 
     Notes
     -----
+    Attributes: `inputs` and `block`; `matrix`, the orthogonal matrix of one block in float64; `signs`, those of all
+    inputs or None; both read-only.
+
     Known orders are powers of two, and by Paley's constructions 12, 20, 24, 28, 36, 44, ..., and their doubles: 576 and
     1536 are among them. Rotation spreads an outlier over its block (QuaRot, Ashkboos et al. 2024).
 
