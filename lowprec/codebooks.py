@@ -12,7 +12,6 @@ import numpy as np
 from lowprec import _checks, _threads
 from lowprec._checks import Array
 from lowprec.formats import Format
-from lowprec.kernels.tables import count_below
 
 _MOST = 256
 _SMALL = 1 << 14  # numbers below which a search needs no kernel
@@ -216,6 +215,8 @@ def _codes(numbers: Array, order: Array, midpoints: Array) -> Array:
     """Return ``order[number of midpoints below a number]`` for every number; both are of one dtype."""
     if numbers.size < _SMALL or midpoints.size > _SHORT:
         return np.asarray(order[np.searchsorted(midpoints, numbers, side="left")])
+    from lowprec.kernels.tables import count_below  # when needed: most programs never do
+
     flat = np.ascontiguousarray(numbers).reshape(-1)
     codes = np.empty(flat.size, np.uint8)
     pieces = _threads.Pieces(-(-flat.size // _PIECE))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lowprec import _checks, _packing, _threads
+from lowprec import _checks, _threads
 from lowprec._checks import Array, Modes, Source
 from lowprec._rules import POWER_THRESHOLD, bare_powers, decode_width, fits, make_decoding, make_rule, rule_width
 from lowprec.codebooks import CodebookFormat, element_of
@@ -506,6 +506,8 @@ def pack(codes: ArrayLike, fmt: Any) -> Array:
     if form.bits == flat.dtype.itemsize * 8:
         return np.ascontiguousarray(little).view(np.uint8).copy()
     if form.bits < 8 and flat.size >= _MANY:
+        from lowprec import _packing  # when needed: most programs never do
+
         return _packing.packed(np.ascontiguousarray(flat), form.bits)
     if form.bits == 4:
         even = np.zeros(flat.size + flat.size % 2, np.uint8)
@@ -571,6 +573,8 @@ def unpack(data: Any, fmt: Any, count: int) -> Array:
     if form.bits == form.code_dtype.itemsize * 8:
         return np.ascontiguousarray(array.reshape(-1)).view(form.code_dtype.newbyteorder("<")).astype(form.code_dtype)
     if form.bits < 8 and count >= _MANY:
+        from lowprec import _packing
+
         return _packing.unpacked(np.ascontiguousarray(array), form.bits, int(count))
     bits = np.unpackbits(array.reshape(-1), count=int(count) * form.bits, bitorder="little").reshape(-1, form.bits)
     table = np.zeros((int(count), form.code_dtype.itemsize * 8), np.uint8)
