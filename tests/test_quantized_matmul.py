@@ -155,7 +155,7 @@ def test_block_scaled_instructions(name: str, rng: np.random.Generator) -> None:
             c = rng.standard_normal((3, 4)).astype(np.float32)
             check(lp.matmul(a, b, accumulator="nvidia-blackwell", c=c), a, b, model, c=c, count=2)
         else:
-            with pytest.raises(ValueError, match="`c` must be None with a tensor scale.*add it afterwards"):
+            with pytest.raises(ValueError, match=r"`c` must be None with a tensor scale.*add it afterwards"):
                 lp.matmul(a, b, accumulator="nvidia-blackwell", c=np.ones(4))
     # Scales of another kind: the instruction of the bare elements, block by block.
     if name.startswith("mxfp8"):
@@ -221,7 +221,12 @@ def test_axes(fmt: str, rng: np.random.Generator) -> None:
     one = lp.matmul(a[2], b[:, 1])
     assert np.ndim(one) == 0
     same(one, whole[2, 1])
-    for left, right in (((2, 3, 19), (2, 19, 4)), ((3, 19), (2, 19, 4)), ((2, 1, 3, 19), (5, 19, 4)), ((0, 3, 19), (19, 4))):
+    for left, right in (
+        ((2, 3, 19), (2, 19, 4)),
+        ((3, 19), (2, 19, 4)),
+        ((2, 1, 3, 19), (5, 19, 4)),
+        ((0, 3, 19), (19, 4)),
+    ):
         for spec in (Spec(fmt, (1, 8)), Spec(fmt), Spec(fmt, (3, 5))):
             a, b = make(rng, spec, left, -1), make(rng, Spec(fmt, (1, 5), fmt == "int8"), right, -2)
             check(lp.matmul(a, b), a, b, count=2)
@@ -335,7 +340,7 @@ def test_zeros_are_positive() -> None:
         assert not bits(lp.linear(a, b.T, np.full(2, -0.0))).any(), fmt
 
 
-# ------------------------------------------------------------------------------------------- one operand of plain numbers
+# ------------------------------------------------------------------------------------- one operand of plain numbers
 
 
 @pytest.mark.parametrize("fmt", ["int4", "mxfp4", "nvfp4", "nf4", "q4_1", "q8_0", "e4m3fn"])
@@ -415,7 +420,7 @@ def test_beside_a_quantised_operand(rng: np.random.Generator) -> None:
     same(lp.matmul(x, w.T, "int8"), lp.matmul(lp.quantize(x, "int8"), w.T))
 
 
-# --------------------------------------------------------------------------------------------------- the twin's own words
+# ------------------------------------------------------------------------------------------------- the twin's own words
 
 
 def test_twin_by_hand() -> None:
