@@ -206,8 +206,10 @@ class QuantizedArray:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the codes packed without gaps, of scales and offsets, and of zero points at the elements' width."""
+        """Bytes of packed codes, scales and offsets, and of zero points at the elements' width (equal ones count once)."""
         points = 0 if self.zero_point is None else self.zero_point.size
+        if self.zero_point is not None and points and (self.zero_point == self.zero_point.flat[0]).all():
+            points = 1
         packed = sum(-(-bits // 8) for bits in (self.size * self.format.bits, points * self.format.bits))
         others = 0 if self.offset is None else self.scale.size * self.offset.dtype.itemsize
         return packed + self.scale.nbytes + others + (0 if self.tensor_scale is None else 4)
