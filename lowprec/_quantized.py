@@ -249,7 +249,32 @@ def _exact(left: QuantizedArray, right: QuantizedArray, model: Exact, how: How, 
         if q.offset is not None:
             _refuse_offset(q)
         values.append(q.dequantize(np.float64))
+    start = np.zeros(1) if c is None else _as_array(c, "c")
+    negative_zero = bool((np.signbit(start) & (start == 0)).any())  # which parts of zeros would lose
+    parts = [None] if negative_zero else [_single_parts(x) for x in values]
+    if None not in parts:
+        # An exact sum may be taken in any pieces: all products of the parts, as one longer sum, which has kernels.
+        ones, others = cast("list[list[Array]]", parts)
+        values = [
+            np.concatenate([x for x in ones for _ in others], -1),
+            np.concatenate([y for _ in ones for y in others], -2),
+        ]
     return np.asarray(product(values[0], values[1], (None, model, None, "nearest_even", None, "keep", 32), c))
+
+
+def _single_parts(x: Array) -> list[Array] | None:
+    """Return float32 arrays whose exact sum is an array of finite float64, None if two or three are not enough."""
+    parts: list[Array] = []
+    rest = x
+    with np.errstate(all="ignore"):
+        while len(parts) < 3:
+            parts.append(rest.astype(np.float32))
+            rest = rest - parts[-1]  # exact: the numbers are close
+            if not np.isfinite(rest).all():
+                return None
+            if not rest.any():
+                return parts
+    return None
 
 
 def _refuse_offset(q: QuantizedArray) -> None:
