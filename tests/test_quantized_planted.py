@@ -10,14 +10,14 @@ import pytest
 from scaled_cases import Spec, check, make
 
 import lowprec as lp
-from lowprec import _quantized, _scaled_product
+from lowprec import _block_sums, _scaled_product
 
 Array = np.ndarray[Any, Any]
 Check = Callable[[], None]
 
 
 def of(a: Spec, b: Spec, c: Any = None, **arguments: Any) -> Check:
-    """Check a product as `test_quantized_matmul` does."""
+    """Check a product as `test_block_sums_matmul` does."""
 
     def run() -> None:
         rng = np.random.default_rng(3)
@@ -75,7 +75,7 @@ def at_once(add: Callable[..., Array], order: int = 1) -> Callable[..., None]:
     return multiply
 
 
-right_segments, right_points, right_side = _quantized._segments, _quantized._points, _quantized._side
+right_segments, right_points, right_side = _block_sums._segments, _block_sums._points, _block_sums._side
 
 
 def descending(*arguments: Any) -> Any:
@@ -100,20 +100,20 @@ def not_wrapped(x: Array, y: Array, *_: Any) -> Array:
 
 
 BUGS: dict[str, tuple[Any, str, Any, Check]] = {
-    "not fused": (_quantized.scaled, "scaled_add", adding(not_fused), ONE_BY_ONE),
-    "scales not rounded": (_quantized.scaled, "scaled_add", adding(scales_not_rounded), ONE_BY_ONE),
-    "scales one by one": (_quantized.scaled, "scaled_add", adding(scales_one_by_one), ONE_BY_ONE),
-    "order descending": (_quantized, "_segments", descending, ONE_BY_ONE),
-    "a border of b lost": (_quantized, "_segments", without_borders_of_b, ONE_BY_ONE),
-    "tensor scale lost": (_quantized, "_side", tensor_scale_lost, ONE_BY_ONE),
-    "integers, not fused": (_quantized.scaled, "scaled_add_integers", adding(not_fused), INTEGERS),
-    "integers, order descending": (_quantized, "_segments", descending, INTEGERS),
-    "zero points of the first block": (_quantized, "_points", of_the_first_block, INTEGERS),
-    "zero points lost": (_quantized, "_points", lambda side, first: None, LONG),
+    "not fused": (_block_sums.scaled, "scaled_add", adding(not_fused), ONE_BY_ONE),
+    "scales not rounded": (_block_sums.scaled, "scaled_add", adding(scales_not_rounded), ONE_BY_ONE),
+    "scales one by one": (_block_sums.scaled, "scaled_add", adding(scales_one_by_one), ONE_BY_ONE),
+    "order descending": (_block_sums, "_segments", descending, ONE_BY_ONE),
+    "a border of b lost": (_block_sums, "_segments", without_borders_of_b, ONE_BY_ONE),
+    "tensor scale lost": (_block_sums, "_side", tensor_scale_lost, ONE_BY_ONE),
+    "integers, not fused": (_block_sums.scaled, "scaled_add_integers", adding(not_fused), INTEGERS),
+    "integers, order descending": (_block_sums, "_segments", descending, INTEGERS),
+    "zero points of the first block": (_block_sums, "_points", of_the_first_block, INTEGERS),
+    "zero points lost": (_block_sums, "_points", lambda side, first: None, LONG),
     "at once, not fused": (_scaled_product, "multiply", at_once(not_fused), AT_ONCE),
     "at once, scales not rounded": (_scaled_product, "multiply", at_once(scales_not_rounded), AT_ONCE),
     "at once, order descending": (_scaled_product, "multiply", at_once(in_wide, -1), AT_ONCE),
-    "sums of integers not wrapped": (_quantized, "product", not_wrapped, WRAPPED),
+    "sums of integers not wrapped": (_block_sums, "product", not_wrapped, WRAPPED),
 }  # fmt: skip
 
 
@@ -124,8 +124,8 @@ def test_without_a_bug_it_is_green(run: Check) -> None:
 
 def test_the_stand_ins_are_right(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the bugs are made from is green without them."""
-    monkeypatch.setattr(_quantized.scaled, "scaled_add", adding(in_wide))
-    monkeypatch.setattr(_quantized.scaled, "scaled_add_integers", adding(in_wide))
+    monkeypatch.setattr(_block_sums.scaled, "scaled_add", adding(in_wide))
+    monkeypatch.setattr(_block_sums.scaled, "scaled_add_integers", adding(in_wide))
     monkeypatch.setattr(_scaled_product, "multiply", at_once(in_wide))
     ONE_BY_ONE()
     AT_ONCE()

@@ -139,3 +139,30 @@ def test_planted_bugs_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
             part = np.asarray(ORACLE.matmul(a[:, first : first + 16], b[first : first + 16]))
             unfused = unfused + part * (rows[:, t, None] * columns[t])
     assert not same(unfused, want)
+
+
+def test_sums_of_unsigned_integers_stay_exact() -> None:
+    """A block of 1024 products of 255 and -127 is beyond what float32 sums hold, so it must not be summed there."""
+    w = lp.QuantizedArray(
+        np.full((2048, 3), -127, np.int8), np.ones((2, 3), np.float32), format="int8", axis=0, block_size=1024
+    )
+    x = np.full((2, 2048), 255, np.uint8)
+    x[:, ::7] = 254
+    part = (
+        x[:, :1024].astype(np.int64) @ np.full((1024, 3), -127),
+        x[:, 1024:].astype(np.int64) @ np.full((1024, 3), -127),
+    )
+    want = (part[0].astype(np.float32).astype(np.float64) + part[1].astype(np.float32)).astype(np.float32)
+    assert np.array_equal(lp.matmul(x, w), want)
+
+
+def test_blocks_draw_words_of_their_own() -> None:
+    """Equal blocks in stochastic sums do not all round the same way."""
+    a = lp.QuantizedArray(np.full((1, 64 * 16), 0x39, np.uint8), np.ones((1, 64), np.float32), format="e4m3fn", axis=1,
+                          block_size=16)  # fmt: skip
+    model = lp.Sequential("bf16", "stochastic")
+    parts = [lp.matmul(a[:, :16], a.T[:16], accumulator=model, rng=seed)[0, 0] for seed in range(40)]
+    assert len(set(parts)) > 1  # one block can come out in several ways
+    whole = [lp.matmul(a, a.T, accumulator=model, rng=seed)[0, 0] for seed in range(8)]
+    assert any(value not in {64 * part for part in parts} for value in whole)
+    assert whole == [lp.matmul(a, a.T, accumulator=model, rng=seed)[0, 0] for seed in range(8)]
