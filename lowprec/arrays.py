@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lowprec import _checks
 from lowprec._checks import Array
 from lowprec._dequantizing import by_blocks
 from lowprec._grid import block_lengths, cut, grid_shape, layout, spread, turned
+from lowprec._parts import codes_of, read_only, scales_of, tensor_scale_of, zero_points_of
 from lowprec._storage import from_arrays, to_arrays
-from lowprec.codebooks import CodebookFormat, ElementFormat, element_of
+from lowprec.codebooks import ElementFormat, element_of
 from lowprec.codec import cast, decode, pack, unpack
-from lowprec.formats import FloatFormat, Format, IntFormat, stored_format
+from lowprec.formats import FloatFormat, Format, stored_format
 
 
 class QuantizedArray:
@@ -109,9 +109,9 @@ class QuantizedArray:
         recipe: str = "",
     ) -> None:
         fmt = element_of(format, "format")
-        patterns = _codes(codes, fmt)
+        patterns = codes_of(codes, fmt)
         along, block = layout(axis, block_size, patterns.ndim)
-        scales = _scale_array(scale, "scale")
+        scales = scales_of(scale, "scale")
         expected = grid_shape(patterns.shape, along, block)
         if scales.shape != expected:
             how = "".join(
@@ -119,7 +119,7 @@ class QuantizedArray:
             )
             msg = f"`scale` must have shape {expected} for codes of shape {patterns.shape}{how}, got {scales.shape}."
             raise ValueError(msg)
-        added = None if offset is None else _scale_array(offset, "offset")
+        added = None if offset is None else scales_of(offset, "offset")
         if added is not None and added.shape not in ((), expected):
             msg = f"`offset` must be a scalar or have the shape of `scale`, {expected}, got {added.shape}."
             raise ValueError(msg)
@@ -127,19 +127,19 @@ class QuantizedArray:
             msg = f"`recipe` must be a string, got {recipe!r} of type {type(recipe).__name__}."
             raise TypeError(msg)
         packed = fmt.bits < 8
-        point = _zero_point(zero_point, fmt, expected)
+        point = zero_points_of(zero_point, fmt, expected)
         values: dict[str, Any] = {
-            "_codes": None if packed else _read_only(patterns),
-            "_bytes": _read_only(pack(patterns, fmt)) if packed else None,
+            "_codes": None if packed else read_only(patterns),
+            "_bytes": read_only(pack(patterns, fmt)) if packed else None,
             "_shape": patterns.shape,
             "_order": None,
-            "scale": _read_only(scales),
-            "zero_point": None if point is None else _read_only(point),
+            "scale": read_only(scales),
+            "zero_point": None if point is None else read_only(point),
             "format": fmt,
             "axis": along,
             "block_size": block,
-            "tensor_scale": _tensor_scale(tensor_scale),
-            "offset": None if added is None else _read_only(np.broadcast_to(added, expected)),
+            "tensor_scale": tensor_scale_of(tensor_scale),
+            "offset": None if added is None else read_only(np.broadcast_to(added, expected)),
             "recipe": recipe,
         }
         for name, value in values.items():
@@ -170,14 +170,14 @@ class QuantizedArray:
             return self._codes
         flat = unpack(self._bytes, self.format, math.prod(self._shape))
         codes = flat.reshape(self._shape)
-        return _read_only(codes if self._order is None else codes.transpose(self._order))
+        return read_only(codes if self._order is None else codes.transpose(self._order))
 
     @property
     def packed(self) -> Array:
         """The codes in C order as `pack` packs them: a uint8 array of one axis."""
         if self._bytes is not None and self._order is None:
             return self._bytes
-        return _read_only(pack(self.codes, self.format))
+        return read_only(pack(self.codes, self.format))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -206,7 +206,7 @@ class QuantizedArray:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of packed codes, scales and offsets, and of zero points at the elements' width (equal ones count once)."""
+        """Bytes of packed codes, scales, offsets, and zero points at the elements' width (equal ones count once)."""
         points = 0 if self.zero_point is None else self.zero_point.size
         if self.zero_point is not None and points and (self.zero_point == self.zero_point.flat[0]).all():
             points = 1
@@ -446,12 +446,12 @@ def assembled(
     made: QuantizedArray = object.__new__(QuantizedArray)
     packed = format.bits < 8
     values: dict[str, Any] = {
-        "_codes": None if packed else _read_only(codes),
-        "_bytes": _read_only(codes) if packed else None,
+        "_codes": None if packed else read_only(codes),
+        "_bytes": read_only(codes) if packed else None,
         "_shape": tuple(shape),
         "_order": None,
-        "scale": _read_only(scale),
-        "zero_point": None if zero_point is None else _read_only(zero_point),
+        "scale": read_only(scale),
+        "zero_point": None if zero_point is None else read_only(zero_point),
         "format": format,
         "axis": axis,
         "block_size": block_size,
@@ -464,83 +464,6 @@ def assembled(
     return made
 
 
-def _read_only(array: Array) -> Array:
-    """Return a view that cannot be written."""
-    view = np.asarray(array).view()  # a scalar, too
-    view.flags.writeable = False
-    return view
-
-
 def _rebuilt(codes: Array, scale: Array, point: Array | None, facts: dict[str, Any]) -> QuantizedArray:
     """Return a pickled array."""
     return QuantizedArray(codes, scale, point, **facts)
-
-
-def _tensor_scale(value: Any) -> np.float32 | None:
-    """Check the second scale."""
-    if value is None:
-        return None
-    array = _checks.plain_array(value, "tensor_scale")
-    if array.shape != () or array.dtype.kind not in "fiu":
-        msg = f"`tensor_scale` must be one real number or None, got {value!r}."
-        raise TypeError(msg)
-    return np.float32(array[()])
-
-
-def _codes(codes: Any, fmt: ElementFormat) -> Array:
-    """Return codes in the format's code dtype."""
-    array = _checks.plain_array(codes, "codes")
-    if (
-        not isinstance(fmt, CodebookFormat)
-        and array.dtype == fmt.storage_dtype
-        and array.dtype.itemsize == fmt.code_dtype.itemsize
-        and fmt.name != "tf32"
-    ):
-        array = array.view(fmt.code_dtype)
-        return array & fmt.code_dtype.type((1 << fmt.bits) - 1) if fmt.bits < 8 else array
-    if array.dtype.kind not in "iu":
-        msg = (
-            f"`codes` must be {fmt.code_dtype} codes of `{fmt}`, or an array of its own dtype, got dtype {array.dtype}."
-        )
-        raise TypeError(msg)
-    low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
-    last = len(fmt.values) - 1 if isinstance(fmt, CodebookFormat) else (1 << fmt.bits) - 1
-    if low < 0 or high > last:
-        msg = f"`codes` must be from 0 to {last} for `{fmt}`, got {low if low < 0 else high}."
-        raise ValueError(msg)
-    return array.astype(fmt.code_dtype, copy=False)
-
-
-def _scale_array(scale: Any, name: str) -> Array:
-    """Return scales as an array of a floating dtype; Python numbers make float32."""
-    array = _checks.plain_array(scale, name)
-    if not hasattr(scale, "dtype") and array.dtype.kind in "iuf":
-        array = array.astype(np.float32)
-    if not isinstance(stored_format(array.dtype.newbyteorder("=")), FloatFormat):
-        mend = (
-            "; view codes of scales as their dtype, such as ml_dtypes.float8_e8m0fnu" if array.dtype.kind in "u" else ""
-        )
-        msg = f"`{name}` must be of a floating dtype of NumPy or ml_dtypes, got {array.dtype}{mend}."
-        raise TypeError(msg)
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
-
-
-def _zero_point(point: Any, fmt: ElementFormat, shape: tuple[int, ...]) -> Array | None:
-    """Return zero points as int64 of the scales' shape."""
-    if point is None:
-        return None
-    if not isinstance(fmt, IntFormat):
-        msg = f"`zero_point` must be None for `{fmt}`, which is no integer format, got {point!r}."
-        raise ValueError(msg)
-    array = _checks.plain_array(point, "zero_point")
-    if array.dtype.kind not in "iu":
-        msg = f"`zero_point` must be of integers, got dtype {array.dtype}."
-        raise TypeError(msg)
-    if array.shape not in ((), shape):
-        msg = f"`zero_point` must be a scalar or have the shape of `scale`, {shape}, got {array.shape}."
-        raise ValueError(msg)
-    if array.size and (array.min() < fmt.min or array.max() > fmt.max):
-        wrong = array.min() if array.min() < fmt.min else array.max()
-        msg = f"`zero_point` must be from {int(fmt.min)} to {int(fmt.max)} for `{fmt}`, got {wrong}."
-        raise ValueError(msg)
-    return np.broadcast_to(array.astype(np.int64), shape)

@@ -18,7 +18,7 @@ from lowprec._dequantizing import by_blocks, dequantize_blocks
 from lowprec._grid import block_lengths
 from lowprec._quantizing import Scaling, block_shape, encode_blocks, largest, quantize_blocks
 from lowprec.kernels.quantize import Shape
-from lowprec.quantizers import api
+from lowprec.quantizers import steps
 from lowprec.quantizers.recipe import make_recipe
 
 Array = np.ndarray[Any, Any]
@@ -400,7 +400,7 @@ def without_kernels(x: Array, fmt: Any, **how: Any) -> Any:
     calibration = how.pop("calibration", "absmax")
     facts |= how
     recipe = make_recipe(fmt, x.ndim, **facts)
-    return api.quantized(x, recipe, calibration, tensor_scale=facts["tensor_scale"], kernels=False)
+    return steps.quantized(x, recipe, calibration, tensor_scale=facts["tensor_scale"], kernels=False)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

@@ -14,8 +14,8 @@ from lowprec._extras import require
 from lowprec._observer import finite
 from lowprec.arrays import QuantizedArray
 from lowprec.blocks import block_format, is_block_name
-from lowprec.quantizers.api import quantized
 from lowprec.quantizers.recipe import Recipe, make_recipe
+from lowprec.quantizers.steps import quantized
 from lowprec.rounding import Rounding
 
 EXTRA = "quantize"
