@@ -12,7 +12,7 @@ from lowprec._call import _as_array, is_quantized, is_whole, quantises
 from lowprec._checks import Array, fmt_of, writable
 from lowprec._grid import expanded
 from lowprec._matrices import product
-from lowprec.accumulators import Exact
+from lowprec.accumulators import Chunked, Exact
 from lowprec.arrays import QuantizedArray
 from lowprec.blocks import block_format, is_block_name
 from lowprec.codebooks import CodebookFormat
@@ -56,9 +56,10 @@ def multiply(a: Any, b: Any, how: How, c: Any = None, rng: Any = None, out: Any 
         total = np.asarray(product(left, right, how._replace(out_dtype=None), c, rng))
         outer = tensor_scale(left) * tensor_scale(right)
         with np.errstate(all="ignore"):
-            total = total if outer == 1 else np.multiply(total, outer, dtype=total.dtype)
+            if outer != 1:  # an instruction's NaN stays the one it is
+                total = np.where(np.isnan(total), total, np.multiply(total, outer, dtype=total.dtype))
     else:
-        total = _block_sums.multiply(left, right, how, c, rng, bias if c is None else None)
+        total = canonical(_block_sums.multiply(left, right, how, c, rng, bias if c is None else None))
         bias = bias if c is not None else None
     return _finished(total, a, b, how, rng, out, bias)
 
@@ -192,6 +193,8 @@ def _kinds(left: QuantizedArray, right: QuantizedArray) -> tuple[FloatFormat, in
 
 def _takes_scales(left: QuantizedArray, right: QuantizedArray, model: Any) -> bool:
     """Say whether the accumulator is an instruction that scales blocks itself."""
+    if isinstance(model, Chunked):
+        model = model.inner
     if isinstance(model, _SCALED):
         return True
     scales = _kinds(left, right)
@@ -240,12 +243,16 @@ def _single_parts(x: Array) -> list[Array] | None:
     return None
 
 
+def canonical(total: Array) -> Array:
+    """Return sums with the one NaN: which one a CPU makes is its own affair."""
+    found = np.isnan(total)
+    return np.where(found, total.dtype.type(np.nan), total) if found.any() else total
+
+
 def _finished(total: Array, a: Any, b: Any, how: How, rng: Any, out: Any, bias: Any) -> Any:
     """Return the sums plus a bias, without the axes of 1-D operands, rounded to `out_dtype`, in ``out`` if given."""
     if bias is not None:
-        total = plus(total, bias_of(bias, total.shape[-1]))
-    if total.dtype.kind == "f" and np.isnan(total).any():
-        total = np.where(np.isnan(total), total.dtype.type(np.nan), total)  # which NaN a CPU makes is its own affair
+        total = canonical(plus(total, bias_of(bias, total.shape[-1])))
     if b is not None and b.ndim == 1:
         total = total[..., 0]
     if a is not None and a.ndim == 1:

@@ -72,7 +72,7 @@ class QuantizedArray:
     >>> q.nbytes, q.dequantize()[0, 0]
     (68, np.float32(0.5))
     >>> q[1:, :32].shape
-    (1, 64 // 2)
+    (1, 32)
     """
 
     __slots__ = (

@@ -38,7 +38,7 @@ def save(path: str | PathLike[str], arrays: Mapping[str, Any]) -> None:
     >>> path = pathlib.Path(tempfile.mkdtemp()) / "weights.npz"
     >>> lp.save(path, {"w": lp.quantize([[1.0, -2.0]], "int4", axis=0)})
     >>> lp.load(path)["w"].dequantize()
-    array([[ 1.1428572, -2.       ]], dtype=float32)
+    array([[ 0.8571429, -2.       ]], dtype=float32)
     """
     if not isinstance(arrays, Mapping):
         msg = f"`arrays` must be a mapping of names to arrays, got {type(arrays).__name__}; write {{'w': w}}."
