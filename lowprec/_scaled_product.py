@@ -1,4 +1,4 @@
-"""Products of numbers in blocks of K with a scale for each, at the speed of a product without."""
+"""Products of numbers in blocks of K with a scale for each, in one pass of the product's own kernels."""
 
 from __future__ import annotations
 
