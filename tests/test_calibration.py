@@ -172,6 +172,7 @@ def test_percentile(batches: list[list[float]], percent: float) -> None:
     top, counts = slow_counts(batches, 16)
     largest = max(abs(v) for batch in batches for v in batch)
     want = min(slow_percentile(top, counts, percent), largest) if top else 0.0
+    # The twin divides fractions; one float64 product and quotient are up to 4 units of 2**-53 off.
     assert observer.range == pytest.approx((-want, want), rel=1e-15)
 
 
@@ -222,6 +223,7 @@ def test_mse_of_integers_is_the_best_of_all_trials(fmt: str, symmetric: bool, rn
         ends = (-np.abs(row).max(), np.abs(row).max()) if symmetric else (min(row.min(), 0), max(row.max(), 0))
         common = [slow_error(row, r * ends[0], r * ends[1], fmt, symmetric) for r in np.arange(1, 101) / 100]
         got = slow_error(row, low, high, fmt, symmetric)
+        # Both sum up to 64 float64 squares in another order: less than 64 units of 2**-53; a step is far above 1e-9.
         assert got == pytest.approx(min(common), rel=1e-9) if symmetric else got <= min(common) * (1 + 1e-9)
         if not symmetric:  # and neither end alone can do better
             alone = [slow_error(row, low, r * ends[1], fmt, symmetric) for r in np.arange(1, 101) / 100]
@@ -234,6 +236,7 @@ def test_mse_of_floats_may_lengthen_the_range(rng: np.random.Generator) -> None:
     lo, hi = best_ranges(x, lp.format("e2m1fn"), symmetric=True, divisor=6)
     errors = {r: slow_error(x[0], -6 * r, 6 * r, "e2m1fn", True) for r in np.arange(1, 201) / 100}
     assert hi[0] > 6
+    # The same four squares, up to the rounding of their sum: pytest's 1e-6 is above 4 units of 2**-53.
     assert slow_error(x[0], lo[0], hi[0], "e2m1fn", True) == pytest.approx(min(errors.values()))
 
 
@@ -278,8 +281,11 @@ def test_mse_of_a_normal_distribution(bits: int, best: float) -> None:
 
     clips = np.arange(0.5, 5, 0.02)
     exact = clips[np.argmin([error(clip) for clip in clips])]
+    # The grid of clips has steps of 0.02.
     assert exact == pytest.approx(best, abs=0.02)
     got = lp.MSE(f"int{bits}").update(np.random.default_rng(1).standard_normal(300_000)).range[1]
+    # Candidates lie a hundredth of the largest magnitude (about 4.7) apart, 0.05, on a flat minimum; so much again is
+    # the sample's.
     assert got == pytest.approx(exact, abs=0.12)
     assert error(got) <= error(exact) * 1.03
 
@@ -393,7 +399,8 @@ def test_moving_average_is_torchs(rng: np.random.Generator) -> None:
         batch = rng.standard_normal(1000).astype(np.float32)
         theirs(torch.from_numpy(batch))
         ours.update(batch)
-    np.testing.assert_allclose(ours.range, [float(theirs.min_val), float(theirs.max_val)], rtol=1e-6)
+    # torch averages in float32: 50 steps of 2**-24 each.
+    np.testing.assert_allclose(ours.range, [float(theirs.min_val), float(theirs.max_val)], rtol=3e-6)
 
 
 # ----------------------------------------------------------------------------- planted: the twins see the mistakes

@@ -77,7 +77,9 @@ def test_result(name: str, fmt: str, how: dict[str, Any], layer: Any) -> None:
     effective = made.dequantize(np.float64)
     output = held_out @ w.T.astype(np.float64)
     wrong = held_out @ effective.T - output
+    # Sums of squares in float32 against float64 here: 2**-24 times the square root of their number is below 1e-6.
     assert made.error(w, held_out) == pytest.approx(np.sum(wrong**2) / np.sum(output**2), rel=1e-6)
+    # float32 sums of K terms are off by K * 2**-24 of the sum of magnitudes at most, here below 2e-4 of the largest.
     np.testing.assert_allclose(made.linear(held_out), held_out @ effective.T, rtol=0, atol=2e-4 * np.abs(output).max())
     assert made.error(w, held_out) < 0.5
     assert method(w, x, fmt, **how).weight.codes.tobytes() == got.codes.tobytes()
@@ -161,6 +163,7 @@ def test_gptq_is_obq_in_a_fixed_order(columns: int, block: int, act_order: bool,
     order = np.argsort(-size, kind="stable").tolist()
     got = gptq(w, x, fmt, block_size=block, columns=columns, act_order=act_order, progress=False)
     want = slow_gptq(w, x, fmt, block, order, static=act_order)
+    # Scales are float32: 2**-24 each; a wrong code would be off by a seventh.
     equal = np.isclose(got.dequantize(np.float64), want, rtol=1e-6, atol=1e-9)
     assert equal.all(axis=1).mean() > 0.9  # one number near a midpoint may fall to the other side, and changes its row
 
@@ -198,6 +201,7 @@ def test_factor(layer: Any) -> None:
     upper = _gptq._factor(h, 0.01)
     damped = h + 0.01 * np.diag(h).mean() * np.eye(INPUTS)
     assert np.array_equal(upper, np.triu(upper))
+    # float64, of a matrix whose condition damping holds below 1e5: 1e5 * 2**-53 times the number of inputs.
     np.testing.assert_allclose(upper.T @ upper @ damped, np.eye(INPUTS), atol=1e-9)
     inverse = np.linalg.cholesky(np.linalg.inv(damped)).T
     np.testing.assert_allclose(upper, inverse, rtol=1e-6, atol=1e-9 * np.abs(upper).max())
@@ -216,6 +220,7 @@ def test_awq_takes_the_best_exponent(layer: Any) -> None:
         back = lp.quantize(w * s, "int4", axis=1, block_size=32).dequantize(np.float64) / s
         tried.append((np.sum((x @ (back - w).T) ** 2), s))
     best = min(tried, key=lambda each: each[0])
+    # Scales are rounded to float32.
     np.testing.assert_allclose(made.transform.scale, best[1], rtol=1e-6)
     assert made.error(w, x) * np.sum((x.astype(np.float64) @ w.T) ** 2) == pytest.approx(best[0], rel=1e-5)
 
@@ -280,6 +285,7 @@ TRANSFORMS = {
 def test_transform(name: str, rng: np.random.Generator) -> None:
     """The layer does not change, `undo` undoes `weight`, and folding into the layer before works."""
     turn, x, w = TRANSFORMS[name](24), rng.standard_normal((2, 5, 24)), rng.standard_normal((7, 24))
+    # Rotations in float64, rounded to float32: 2**-24 of numbers of size 1 to 10.
     np.testing.assert_allclose(turn.apply(x) @ turn.weight(w).T, x @ w.T, atol=1e-6)
     np.testing.assert_allclose(turn.undo(turn.weight(w)), w, atol=1e-6)
     before, bias, z = rng.standard_normal((24, 11)), rng.standard_normal(24), rng.standard_normal((6, 11))
@@ -368,6 +374,7 @@ def test_codebook_of_few_numbers_is_the_best(rng: np.random.Generator) -> None:
         x = rng.standard_normal(9)
         book = lp.learn_codebook(x, k=k)
         error = np.sum((lp.quantize(x, book, scale=1).dequantize(np.float64) - x) ** 2)
+        # Values are rounded to float32, which moves the squared error by 2**-23 of each distance.
         assert error == pytest.approx(slow_clusters(x.tolist(), k), rel=1e-5)
         assert len(book.values) == k
 
