@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 _SMALL = 1 << 12  # numbers below which kernels are not called, that might have to be compiled
 
 
-def by_blocks(q: QuantizedArray) -> Array | None:
+def by_blocks(q: QuantizedArray, out: Array | None = None) -> Array | None:
     """Return what a quantised array stands for in float32, None where the kernels do not serve.
 
-    A transposed array gives a transposed view.
+    A transposed array gives a transposed view. ``out`` is room for the numbers, float32 of shape (size,).
     """
     if q.format.bits > 8 or q.size < _SMALL:
         return None
@@ -42,7 +42,7 @@ def by_blocks(q: QuantizedArray) -> Array | None:
         return None
     tensor = 1.0 if q.tensor_scale is None else float(q.tensor_scale)
     flat = dequantize_blocks(
-        codes.reshape(-1), q.size, shape, q.format, back.scale, tensor, back.zero_point, back.offset
+        codes.reshape(-1), q.size, shape, q.format, back.scale, tensor, back.zero_point, back.offset, out
     )
     numbers = flat.reshape(back.shape)
     return numbers if inverse is None else numbers.transpose(sorted(range(q.ndim), key=inverse.__getitem__))
@@ -57,6 +57,7 @@ def dequantize_blocks(
     tensor: float = 1.0,
     points: Array | None = None,
     offsets: Array | None = None,
+    out: Array | None = None,
 ) -> Array:
     """Return the numbers that codes stand for, in one pass over memory.
 
@@ -76,13 +77,15 @@ def dequantize_blocks(
         The scale above the scales.
     points, offsets : ndarray, optional
         Zero points and offsets, likewise.
+    out : ndarray of float32, shape (size,), optional
+        Where to put them.
 
     Returns
     -------
     ndarray of float32, shape (size,)
         ``(value - point) * (scale * tensor) + offset``, computed in float64 and rounded once to float32.
     """
-    codes, out = operand(codes), np.empty(size, np.float32)
+    codes, out = operand(codes), np.empty(size, np.float32) if out is None else out
     bits = element.bits
     if bits < 8 and not aligned(bits, shape):
         codes, bits = unpacked(codes, bits, size), 8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any, cast
 
 import numpy as np
@@ -10,6 +11,7 @@ from lowprec import _block_sums, _checks, accumulators, hardware
 from lowprec._block_sums import How, bias_of, model_of, plus, refuse_offset, tensor_scale
 from lowprec._call import _as_array, is_quantized, is_whole, quantises
 from lowprec._checks import Array, fmt_of, writable
+from lowprec._dequantizing import by_blocks
 from lowprec._grid import expanded
 from lowprec._matrices import product
 from lowprec.accumulators import Chunked, Exact
@@ -21,6 +23,9 @@ from lowprec.formats import FloatFormat, IntFormat, stored_format
 from lowprec.formats import format as resolve
 from lowprec.quantizers.api import quantize
 
+# Room for a dequantised operand that nobody uses, kept because new memory costs a fifth of a product of 1024 rows.
+_spare: deque[Array] = deque(maxlen=1)
+_KEPT = 1 << 23  # float32 numbers that are kept at most, 32 MB
 _SCALED = (accumulators.FusedTruncatedScaled, accumulators.FusedTruncatedGroupScaled)
 
 
@@ -149,16 +154,35 @@ def _plain(a: Any, b: Any, how: How, c: Any, rng: Any, out: Any, bias: Any) -> A
     """Return a product of which one operand is quantised and becomes plain numbers first."""
     wide = how.dtype is not None
     own = [None if is_quantized(x) else _own(x, name) for x, name in ((a, "a"), (b, "b"))]
-    values = []
+    values, room = [], None
     for x in (a, b):
-        exact = not is_quantized(x) or _fits_single(x)
-        values.append(x.dequantize(np.float32 if exact or not wide else np.float64) if is_quantized(x) else x)
+        if not is_quantized(x):
+            values.append(x)
+        elif wide and not _fits_single(x):
+            values.append(x.dequantize(np.float64))
+        else:
+            room = _borrow(x.size)
+            made = by_blocks(x, room[: x.size])
+            values.append(x.dequantize() if made is None else made)
     if how.dtype is None:
         how = how._replace(dtype=tuple(resolve("float32") if fmt is None else fmt for fmt in own))
     if bias is None:
-        return product(values[0], values[1], tuple(how), c, rng, out)
-    total = np.asarray(product(values[0], values[1], tuple(how._replace(out_dtype=None)), c, rng))
-    return _finished(total, None, None, how, rng, out, bias)
+        result = product(values[0], values[1], tuple(how), c, rng, out)
+    else:
+        total = np.asarray(product(values[0], values[1], tuple(how._replace(out_dtype=None)), c, rng))
+        result = _finished(total, None, None, how, rng, out, bias)
+    if room is not None and room.size <= _KEPT:
+        _spare.append(room)
+    return result
+
+
+def _borrow(size: int) -> Array:
+    """Return room for so many float32 numbers or more, the spare one if it is enough."""
+    try:
+        found = _spare.pop()
+    except IndexError:
+        return np.empty(size, np.float32)
+    return found if found.size >= size else np.empty(size, np.float32)
 
 
 def _own(x: Any, name: str) -> FloatFormat:

@@ -166,3 +166,19 @@ def test_blocks_draw_words_of_their_own() -> None:
     whole = [lp.matmul(a, a.T, accumulator=model, rng=seed)[0, 0] for seed in range(8)]
     assert any(value not in {64 * part for part in parts} for value in whole)
     assert whole == [lp.matmul(a, a.T, accumulator=model, rng=seed)[0, 0] for seed in range(8)]
+
+
+def test_room_of_weights_is_not_shared_with_results() -> None:
+    """The room that a dequantised weight took is used again by the next product, and by no result."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((9, 96)).astype(np.float32)
+    weights = [
+        lp.quantize(rng.standard_normal((96, n)).astype(np.float32), "int4", axis=1) for n in (130, 64, 257, 130)
+    ]
+    want = [lp.matmul(x, w.dequantize()) for w in weights]
+    got = [lp.matmul(x, w) for w in weights] + [lp.linear(x, w.T) for w in weights]
+    for result, right in zip(got, want * 2, strict=True):
+        assert same(result, right)
+    with pytest.raises(ValueError, match="must have as many columns"):
+        lp.matmul(x[:, :5], weights[0])
+    assert same(lp.matmul(x, weights[2]), want[2])
