@@ -74,7 +74,7 @@ def _chosen(
     return model, warning
 
 
-_SCALED = (accumulators.FusedTruncatedScaled, accumulators.FusedTruncatedGroupScaled)
+SCALED = (accumulators.FusedTruncatedScaled, accumulators.FusedTruncatedGroupScaled)
 
 
 def _check_model(model: Accumulator, formats: list[Format], scales: Any) -> None:
@@ -88,7 +88,7 @@ def _check_model(model: Accumulator, formats: list[Format], scales: Any) -> None
             f"choose {'a float format or model' if isinstance(inner, Integer) else repr('int32')}, or another dtype."
         )
         raise ValueError(msg)
-    if isinstance(inner, _SCALED):
+    if isinstance(inner, SCALED):
         length = inner.length if isinstance(inner, accumulators.FusedTruncatedScaled) else inner.scale_block
         if scales is None:
             msg = (

@@ -12,7 +12,8 @@ from lowprec import _dots, _threads
 from lowprec._checks import Array
 from lowprec._dots import Dots, Reading
 from lowprec._plan import address
-from lowprec._product import _borrow, _offsets, _spare
+from lowprec._product import _offsets
+from lowprec._room import PACKED
 from lowprec.formats import IntFormat, stored_format
 from lowprec.kernels import dot_gemm, gemm
 from lowprec.kernels.dot_gemm import Finish
@@ -166,7 +167,7 @@ def _one(run: _Run, at: tuple[int, int, int], vectors: list[int], fresh: bool) -
     workers = 1 if m * n * run.deep <= _ALONE else _threads.get_num_threads()
     columns = min(n, max(1, _PACKED_BYTES // (run.groups * 4 * kernels.shape.columns)) * kernels.shape.columns)
     tall = min(m, _ROW_BLOCK) if workers == 1 else min(_ROW_BLOCK, -(-m // (4 * workers)))
-    packed = _borrow(run.packed_bytes(columns) + 64)
+    packed = PACKED.borrow(run.packed_bytes(columns) + 64)
     for first in range(0, n, columns):
         part = min(columns, n - first)
         numbers = run.numbers(part, _up(max(1, tall), kernels.shape.rows), fresh)
@@ -179,7 +180,7 @@ def _one(run: _Run, at: tuple[int, int, int], vectors: list[int], fresh: bool) -
         room = run.sums(numbers, part)
         _threads.share(lambda numbers=numbers: dot_gemm.dot_gemm(numbers), workers)  # type: ignore[misc]
         del room
-    _spare.append(packed)
+    PACKED.give_back(packed)
 
 
 def _many(run: _Run, a: Array, b: Array, out: Array, fresh: bool) -> None:

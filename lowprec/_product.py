@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from functools import lru_cache
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from lowprec import _threads
 from lowprec._checks import Array
 from lowprec._plan import Kernels, Plan, Side, address
+from lowprec._room import PACKED
 from lowprec.codec import round_to
 from lowprec.kernels import gemm, mixed, rows
 from lowprec.kernels.convert import Operand
@@ -120,19 +120,6 @@ def _template(
     return np.array((*job, *[0] * gemm.COUNTERS, *left, *right), np.int64)
 
 
-# Room for packed operands that nobody uses, kept because new memory costs a tenth of a product of 2048 rows.
-_spare: deque[Array] = deque(maxlen=1)
-
-
-def _borrow(size: int) -> Array:
-    """Return that many bytes or more, the spare ones if they are enough."""
-    try:
-        found = _spare.pop()
-    except IndexError:
-        return np.empty(size, np.uint8)
-    return found if found.size >= size else np.empty(size, np.uint8)
-
-
 def _plain(x: Array) -> bool:
     """Say whether `gemm_float32` takes an array, which it is compiled for this kind of array only."""
     return x.dtype is _FLOAT32 and x.flags.carray
@@ -154,7 +141,7 @@ def _multiply_one(a: Array, b: Array, out: Array, plan: Plan, fresh: bool) -> No
             gemm.gemm_alone(numbers, packed_bytes)
         return
     at_a, at_b, at_c = address(a), address(b), address(out)
-    packed = _borrow(packed_bytes + 64)
+    packed = PACKED.borrow(packed_bytes + 64)
     room = (address(packed) + 63) // 64 * 64
     for first in range(0, n, columns):
         for begin in range(0, k, count):
@@ -166,7 +153,7 @@ def _multiply_one(a: Array, b: Array, out: Array, plan: Plan, fresh: bool) -> No
             numbers[gemm.C] = at_c + first * plan.dtype.itemsize
             numbers[gemm.PACKED_B] = room
             _threads.share(lambda numbers=numbers: gemm.gemm(numbers), workers)  # type: ignore[misc]
-    _spare.append(packed)
+    PACKED.give_back(packed)
 
 
 def _multiply_many(a: Array, b: Array, out: Array, plan: Plan, fresh: bool) -> None:

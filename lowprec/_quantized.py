@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Any, cast
 
 import numpy as np
 
-from lowprec import _block_sums, _checks, accumulators, hardware
+from lowprec import _block_sums, _checks, hardware
 from lowprec._block_sums import How, bias_of, model_of, plus, refuse_offset, tensor_scale
 from lowprec._call import _as_array, is_quantized, is_whole, quantises
 from lowprec._checks import Array, fmt_of, writable
+from lowprec._choice import SCALED
 from lowprec._dequantizing import by_blocks
 from lowprec._grid import expanded
 from lowprec._matrices import product
+from lowprec._room import NUMBERS
 from lowprec.accumulators import Chunked, Exact
 from lowprec.arrays import QuantizedArray
 from lowprec.blocks import block_format, is_block_name
@@ -22,11 +23,6 @@ from lowprec.codec import cast as cast_to
 from lowprec.formats import FloatFormat, IntFormat, stored_format
 from lowprec.formats import format as resolve
 from lowprec.quantizers.api import quantize
-
-# Room for a dequantised operand that nobody uses, kept because new memory costs a fifth of a product of 1024 rows.
-_spare: deque[Array] = deque(maxlen=1)
-_KEPT = 1 << 23  # float32 numbers that are kept at most, 32 MB
-_SCALED = (accumulators.FusedTruncatedScaled, accumulators.FusedTruncatedGroupScaled)
 
 
 def multiply(a: Any, b: Any, how: How, c: Any = None, rng: Any = None, out: Any = None, bias: Any = None) -> Any:
@@ -52,7 +48,7 @@ def multiply(a: Any, b: Any, how: How, c: Any = None, rng: Any = None, out: Any 
         raise ValueError(msg)
     model = model_of(how.accumulator)
     if isinstance(model, Exact):
-        total = _exact(left, right, model, how, c)
+        total = _exact(left, right, model, c)
     elif _takes_scales(left, right, model):
         # The instruction scales its blocks itself.
         if c is not None and any(x.tensor_scale is not None for x in (left, right)):
@@ -161,8 +157,8 @@ def _plain(a: Any, b: Any, how: How, c: Any, rng: Any, out: Any, bias: Any) -> A
         elif wide and not _fits_single(x):
             values.append(x.dequantize(np.float64))
         else:
-            room = _borrow(x.size)
-            made = by_blocks(x, room[: x.size])
+            room = NUMBERS.borrow(4 * x.size)
+            made = by_blocks(x, room[: 4 * x.size].view(np.float32))
             values.append(x.dequantize() if made is None else made)
     if how.dtype is None:
         how = how._replace(dtype=tuple(resolve("float32") if fmt is None else fmt for fmt in own))
@@ -171,18 +167,9 @@ def _plain(a: Any, b: Any, how: How, c: Any, rng: Any, out: Any, bias: Any) -> A
     else:
         total = np.asarray(product(values[0], values[1], tuple(how._replace(out_dtype=None)), c, rng))
         result = _finished(total, None, None, how, rng, out, bias)
-    if room is not None and room.size <= _KEPT:
-        _spare.append(room)
+    if room is not None:
+        NUMBERS.give_back(room)
     return result
-
-
-def _borrow(size: int) -> Array:
-    """Return room for so many float32 numbers or more, the spare one if it is enough."""
-    try:
-        found = _spare.pop()
-    except IndexError:
-        return np.empty(size, np.float32)
-    return found if found.size >= size else np.empty(size, np.float32)
 
 
 def _own(x: Any, name: str) -> FloatFormat:
@@ -219,7 +206,7 @@ def _takes_scales(left: QuantizedArray, right: QuantizedArray, model: Any) -> bo
     """Say whether the accumulator is an instruction that scales blocks itself."""
     if isinstance(model, Chunked):
         model = model.inner
-    if isinstance(model, _SCALED):
+    if isinstance(model, SCALED):
         return True
     scales = _kinds(left, right)
     floats = isinstance(left.format, FloatFormat) and isinstance(right.format, FloatFormat)
@@ -229,10 +216,10 @@ def _takes_scales(left: QuantizedArray, right: QuantizedArray, model: Any) -> bo
         row = hardware.select(model, (left.format, right.format), scales=scales)  # type: ignore[arg-type]
     except ValueError:
         return False
-    return isinstance(row.model, _SCALED)
+    return isinstance(row.model, SCALED)
 
 
-def _exact(left: QuantizedArray, right: QuantizedArray, model: Exact, how: How, c: Any) -> Array:
+def _exact(left: QuantizedArray, right: QuantizedArray, model: Exact, c: Any) -> Array:
     """Return correctly rounded sums of the numbers that the operands stand for."""
     values = []
     for q in (left, right):

@@ -23,6 +23,7 @@ def test_every_block_format_with_its_loss(capsys: pytest.CaptureFixture[str]) ->
         for rule in rules:
             row = printed.pop(fmt.name if rule is None else f"{fmt.name} {rule}")
             q = lp.quantize(x, fmt) if rule is None else lp.quantize(x, fmt, scale_rule=rule)
+            # Printed with one decimal.
             assert float(row["normal dB"]) == pytest.approx(ratio(x, q), abs=0.051)
             assert float(row["bits"]) == fmt.bits
             assert (row["element"], row["block"]) == (fmt.element.name, str(fmt.block_size))
@@ -36,6 +37,7 @@ def test_own_numbers(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     np.save(tmp_path / "own.npy", x)
     printed = {row["format"]: row for row in parse(run(capsys, "blocks", str(tmp_path / "own.npy")))}
     got = float(printed["nvfp4"]["own.npy dB"])
+    # Printed with one decimal.
     assert got == pytest.approx(ratio(x, lp.quantize(x.astype(np.float32), "nvfp4")), abs=0.051)
     assert printed["q8_0"]["own.npy dB"] == "no whole blocks"
 

@@ -84,7 +84,7 @@ def make_recipe(
     if isinstance(element, FloatFormat) and not element.is_signed:
         msg = f"`fmt` must be a signed format, got `{element}`."
         raise ValueError(msg)
-    scale, rule = _scale(scale_dtype, scale_rule, block, element)
+    scale, rule = _scale(scale_dtype, scale_rule, block)
     two_level = block is not None and block.two_level and tensor_scale is not None
     given = tensor_scale is not None and not (isinstance(tensor_scale, str) and tensor_scale == "auto")
     if given and (block is None or not block.two_level):
@@ -129,7 +129,7 @@ def _element(fmt: Any) -> ElementFormat:
         raise ValueError(msg) from None
 
 
-def _scale(dtype: Any, rule: Any, block: BlockFormat | None, element: ElementFormat) -> tuple[FloatFormat, str]:
+def _scale(dtype: Any, rule: Any, block: BlockFormat | None) -> tuple[FloatFormat, str]:
     """Return the scale format and rule."""
     power = isinstance(dtype, str) and dtype.strip().lower() in ("power_of_two", "pow2")
     if dtype is None:
