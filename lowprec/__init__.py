@@ -10,6 +10,7 @@ from lowprec.matmul import linear, matmul, vecdot
 from lowprec.rounding import Overflow, Rounding, Subnormals
 
 if typing.TYPE_CHECKING:
+    from lowprec._patterns import SparsityPattern
     from lowprec._probe import probe
     from lowprec._requantize import FixedPoint, quantize_multiplier, requantize
     from lowprec.accumulators import (
@@ -79,6 +80,7 @@ __all__ = [  # noqa: RUF022 - in the order of `sorted`
     "QuantizedArray",
     "Rounding",
     "Sequential",
+    "SparsityPattern",
     "Subnormals",
     "__version__",
     "block_format",
@@ -138,6 +140,7 @@ _HARDWARE = ("ApproximationWarning", "Instruction", "Preset", "preset", "presets
 _OBSERVERS = ("AbsMax", "Entropy", "MSE", "MinMax", "MovingAverage", "Percentile")
 _LATER = {
     "QuantizedArray": "lowprec.arrays",
+    "SparsityPattern": "lowprec._patterns",
     **dict.fromkeys(("load", "save"), "lowprec.files"),
     **dict.fromkeys(("from_ggml_bytes", "ggml_bytes"), "lowprec.quantizers.ggml"),
     **dict.fromkeys(("BlockFormat", "block_format", "block_formats"), "lowprec.blocks"),
