@@ -17,6 +17,7 @@ from lowprec.reference.quantize import (
     scale_exponent,
     tensor_scale,
 )
+from lowprec.reference.sparse import expanded, kept_places, nibble_of, places_of, sparse_dot, sparse_matmul
 
 __all__ = [
     "Block",
@@ -25,16 +26,22 @@ __all__ = [
     "dequantize_block",
     "dot",
     "encode",
+    "expanded",
     "fma",
     "half_code",
     "integer_dot",
+    "kept_places",
     "matmul",
     "nearest_code",
+    "nibble_of",
     "philox4x32",
+    "places_of",
     "quantize_block",
     "random_word",
     "round_to",
     "scale_exponent",
     "scaled",
+    "sparse_dot",
+    "sparse_matmul",
     "tensor_scale",
 ]
