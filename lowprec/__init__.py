@@ -42,6 +42,7 @@ if typing.TYPE_CHECKING:
     from lowprec.quantizers.codebook import learn_codebook
     from lowprec.quantizers.ggml import from_ggml_bytes, ggml_bytes
     from lowprec.runtimes import qconv2d, qlinear
+    from lowprec.sparse_arrays import Sparse24
     from lowprec.study import study
 
 __version__ = "0.1.0"
@@ -80,6 +81,7 @@ __all__ = [  # noqa: RUF022 - in the order of `sorted`
     "QuantizedArray",
     "Rounding",
     "Sequential",
+    "Sparse24",
     "SparsityPattern",
     "Subnormals",
     "__version__",
@@ -140,6 +142,7 @@ _HARDWARE = ("ApproximationWarning", "Instruction", "Preset", "preset", "presets
 _OBSERVERS = ("AbsMax", "Entropy", "MSE", "MinMax", "MovingAverage", "Percentile")
 _LATER = {
     "QuantizedArray": "lowprec.arrays",
+    "Sparse24": "lowprec.sparse_arrays",
     "SparsityPattern": "lowprec._patterns",
     **dict.fromkeys(("load", "save"), "lowprec.files"),
     **dict.fromkeys(("from_ggml_bytes", "ggml_bytes"), "lowprec.quantizers.ggml"),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
     from lowprec.arrays import QuantizedArray
+    from lowprec.sparse_arrays import Sparse24
 
 _FLOAT32 = np.dtype(np.float32)
 
@@ -43,6 +44,12 @@ def is_quantized(x: Any) -> TypeIs[QuantizedArray]:
     """Say whether an operand is a `QuantizedArray`; without importing what makes them."""
     module = sys.modules.get("lowprec.arrays")
     return module is not None and isinstance(x, module.QuantizedArray)
+
+
+def is_sparse(x: Any) -> TypeIs[Sparse24]:
+    """Say whether an operand is a `Sparse24`; without importing what makes them."""
+    module = sys.modules.get("lowprec.sparse_arrays")
+    return module is not None and isinstance(x, module.Sparse24)
 
 
 @lru_cache(maxsize=256)

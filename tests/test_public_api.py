@@ -39,6 +39,7 @@ SIGNATURES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("codes", "scale", "zero_point"),
         ("format", "axis", "block_size", "tensor_scale", "offset", "recipe"),
     ),
+    "Sparse24": (("values", "indices"), ("pattern", "axis", "length", "recipe")),
     "quantize": (
         ("x", "fmt"),
         (

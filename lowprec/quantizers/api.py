@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import Any, overload
 
 from numpy.typing import ArrayLike
 
@@ -14,10 +14,49 @@ from lowprec.codebooks import element_of
 from lowprec.formats import IntFormat
 from lowprec.quantizers.recipe import make_recipe
 from lowprec.quantizers.steps import quantized
+from lowprec.sparse_arrays import Sparse24, in_places_of
 
 
+@overload
+def quantize(
+    x: Sparse24,
+    fmt: Any,
+    *,
+    axis: int | tuple[int, ...] | None = ...,
+    block_size: int | tuple[int, ...] | None = ...,
+    symmetric: bool = ...,
+    calibration: Any = ...,
+    scale_dtype: Any = ...,
+    scale_rule: str | None = ...,
+    divisor: float | None = ...,
+    scale: ArrayLike | None = ...,
+    zero_point: ArrayLike | None = ...,
+    tensor_scale: Any = ...,
+    rounding: str = ...,
+    rng: Any = ...,
+    nonfinite: str = ...,
+) -> Sparse24: ...
+@overload
 def quantize(
     x: ArrayLike,
+    fmt: Any,
+    *,
+    axis: int | tuple[int, ...] | None = ...,
+    block_size: int | tuple[int, ...] | None = ...,
+    symmetric: bool = ...,
+    calibration: Any = ...,
+    scale_dtype: Any = ...,
+    scale_rule: str | None = ...,
+    divisor: float | None = ...,
+    scale: ArrayLike | None = ...,
+    zero_point: ArrayLike | None = ...,
+    tensor_scale: Any = ...,
+    rounding: str = ...,
+    rng: Any = ...,
+    nonfinite: str = ...,
+) -> QuantizedArray: ...
+def quantize(
+    x: ArrayLike | Sparse24,
     fmt: Any,
     *,
     axis: int | tuple[int, ...] | None = None,
@@ -33,12 +72,12 @@ def quantize(
     rounding: str = "nearest_even",
     rng: Any = None,
     nonfinite: str = "raise",
-) -> QuantizedArray:
+) -> QuantizedArray | Sparse24:
     """Quantise numbers: find scales, and encode every number divided by its scale.
 
     Parameters
     ----------
-    x : array_like
+    x : array_like or Sparse24
         Real numbers of any dtype that `encode` takes.
     fmt : str, FloatFormat, IntFormat, CodebookFormat, BlockFormat or dtype
         The format of the elements (``"int8"``, ``"e4m3fn"``), or a block format (``"mxfp4"``, ``"nvfp4"``, ``"nf4"``,
@@ -73,8 +112,9 @@ def quantize(
 
     Returns
     -------
-    QuantizedArray
-        Of the shape of `x`.
+    QuantizedArray or Sparse24
+        Of the shape of `x`. A `Sparse24` is quantised as its dense array is, and keeps its places: the bits are those
+        of quantising first and compressing then.
 
     Raises
     ------
@@ -119,6 +159,9 @@ def quantize(
     >>> lp.quantize(np.linspace(-1, 1, 64), "mxfp4").nbytes
     34
     """
+    if isinstance(x, Sparse24):
+        arguments = {name: value for name, value in locals().items() if name not in ("x", "fmt")}
+        return in_places_of(x, quantize(x.to_dense(), fmt, **arguments))
     if is_block_name(fmt) and block_format(fmt).ggml:
         return _ggml(x, fmt, locals())
     if zero_point is not None:
