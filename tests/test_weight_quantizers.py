@@ -198,7 +198,7 @@ def test_gptq_keeps_what_is_representable(rng: np.random.Generator) -> None:
 def test_factor(layer: Any) -> None:
     x = layer[1].astype(np.float64)
     h = 2 * x.T @ x / len(x)
-    upper = _gptq._factor(h, 0.01)
+    upper = _gptq.factor(h, 0.01)
     damped = h + 0.01 * np.diag(h).mean() * np.eye(INPUTS)
     assert np.array_equal(upper, np.triu(upper))
     # float64, of a matrix whose condition damping holds below 1e5: 1e5 * 2**-53 times the number of inputs.
@@ -498,14 +498,14 @@ def test_bad_arguments(call: Callable[..., Any], error: type[Exception], message
 # -------------------------------------------------------------------------------- planted: the comparisons see mistakes
 def test_planted_error_that_is_not_spread_beyond_the_block(monkeypatch: pytest.MonkeyPatch, layer: Any) -> None:
     """Forget the later columns in U, as if every run of columns were a layer of its own."""
-    factor = _gptq._factor
+    factor = _gptq.factor
 
     def wrong(hessian: np.ndarray, damp: float) -> np.ndarray:
         upper = factor(hessian, damp).copy()
         upper[:64, 64:] = 0
         return upper
 
-    monkeypatch.setattr(_gptq, "_factor", wrong)
+    monkeypatch.setattr(_gptq, "factor", wrong)
     with pytest.raises(AssertionError):
         test_gptq_is_obq_in_a_fixed_order(7, 32, False, "int4", layer)
 

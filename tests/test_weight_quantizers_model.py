@@ -40,7 +40,7 @@ def test_pivots_foretell_gptq(layer: tuple[np.ndarray, np.ndarray, np.ndarray]) 
     level[:, ::32] = 1  # every group of 32 has the same largest number
     hessian = moment(x)
     hessian += 0.01 * np.diag(hessian).mean() * np.eye(len(hessian))
-    pivots = np.diag(_gptq._factor(hessian, 0)) ** -2.0
+    pivots = np.diag(_gptq.factor(hessian, 0)) ** -2.0
     how = {"block_size": 32}
     got, plain = (
         squared(made.dequantize(np.float64) - level, hessian).sum()

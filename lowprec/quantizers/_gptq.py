@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lowprec._checks import Array
-from lowprec._extras import require
 from lowprec._observer import integer
 from lowprec.arrays import QuantizedArray
 from lowprec.quantizers._columns import Columns
-from lowprec.quantizers._settings import EXTRA, Settings, activations_of, bar, moment, settings, share, weight_of
+from lowprec.quantizers._compensation import Compensation, factor
+from lowprec.quantizers._settings import Settings, activations_of, moment, settings, share, weight_of
 from lowprec.quantizers.result import QuantizedWeight
 
 
@@ -107,28 +107,10 @@ def gptq(
         raise ValueError(msg)
     hessian = 2 * moment(activations_of(x, weight.shape[1]))
     order = np.argsort(-np.diag(hessian), kind="stable") if act_order else np.arange(len(hessian))
-    upper = _factor(hessian[np.ix_(order, order)], share(damp, "damp"))
+    upper = factor(hessian[np.ix_(order, order)], share(damp, "damp"))
     static = bool(act_order) if static_groups is None else bool(static_groups)
     made = _compensate(weight, upper, order, how, columns, static=static, progress=progress)
     return QuantizedWeight(made, None, "gptq")
-
-
-def _factor(hessian: Array, damp: float) -> Array:
-    """Return U, upper triangular, with U^T U the inverse of the damped Hessian."""
-    linalg = require("scipy.linalg", "GPTQ", EXTRA)
-    diagonal = np.diag(hessian)
-    dead = diagonal == 0
-    added = damp * diagonal.mean() + np.where(dead, 1.0, 0.0)
-    turned = (hessian + np.diag(added))[::-1, ::-1]
-    try:
-        lower = linalg.cholesky(turned, lower=True)
-    except linalg.LinAlgError:
-        lower = np.zeros((1, 1))
-    if not (np.diag(lower) > 0).all():
-        msg = f"`damp` must make the Hessian of `x` positive definite, got {damp}; raise it, or give more tokens."
-        raise ValueError(msg)
-    inverse = linalg.solve_triangular(lower[::-1, ::-1], np.eye(len(lower)), lower=False)
-    return np.asarray(inverse)
 
 
 def _compensate(
@@ -143,27 +125,22 @@ def _compensate(
     parts: list[QuantizedArray | None] = [None] * len(groups)
     rules: list[Columns | None] = [None] * len(groups)
     codes = np.empty((rows, inputs), first.format.code_dtype)
-    begins = range(0, inputs, step)
-    for begin in bar(begins, "gptq", len(begins), progress=progress):
-        end = min(begin + step, inputs)
-        errors = np.empty((rows, end - begin))
-        for place in range(begin, end):
-            group = int(group_of[order[place]])
-            rule = rules[group]
-            if rule is None:
-                # A group may reach beyond the columns at work, whose errors the columns beyond have not seen yet.
-                own = groups[group]
-                now = weight[:, own] if static else rest[:, own].astype(weight.dtype)
-                if not static and own.stop > end and place > begin:
-                    late = rest[:, end : own.stop] - errors[:, : place - begin] @ upper[begin:place, end : own.stop]
-                    now = np.concatenate([rest[:, own.start : end], late], axis=1).astype(weight.dtype)
-                part = how.quantize(now, tensor_scale=first.tensor_scale)
-                parts[group] = part
-                rule = rules[group] = Columns(part, how, weight.dtype)
-            codes[:, order[place]], values = rule.take(rest[:, place])
-            errors[:, place - begin] = (rest[:, place] - values) / upper[place, place]
-            rest[:, place + 1 : end] -= np.outer(errors[:, place - begin], upper[place, place + 1 : end])
-        rest[:, end:] -= errors @ upper[begin:end, end:]
+    work = Compensation(rest, upper, step)
+
+    def quantised(place: int) -> Array:
+        """Return the values of a column's codes."""
+        group = int(group_of[order[place]])
+        rule = rules[group]
+        if rule is None:
+            own = groups[group]
+            now = weight[:, own] if static else work.current(own).astype(weight.dtype)
+            part = how.quantize(now, tensor_scale=first.tensor_scale)
+            parts[group] = part
+            rule = rules[group] = Columns(part, how, weight.dtype)
+        codes[:, order[place]], values = rule.take(rest[:, place])
+        return values
+
+    work.run(quantised, "gptq", progress=progress)
     made = [part for part in parts if part is not None]
     return QuantizedArray(
         codes,

@@ -73,17 +73,17 @@ def weight_of(w: Any) -> Array:
     return values
 
 
-def activations_of(x: Any, inputs: int) -> Array:
+def activations_of(x: Any, inputs: int, name: str = "x") -> Array:
     """Return calibration activations as (tokens, inputs), finite, one token or more."""
     if x is None:
-        msg = f"`x` must hold calibration activations of shape (tokens, {inputs}), got None; run the layer's inputs."
+        msg = f"`{name}` must hold calibration activations of shape (tokens, {inputs}), got None; run the layer's inputs."
         raise TypeError(msg)
-    values = finite(x, "x")
+    values = finite(x, name)
     if values.ndim < 1 or values.shape[-1] != inputs:
-        msg = f"`x` must have {inputs} features on its last axis, as `w` has inputs, got shape {values.shape}."
+        msg = f"`{name}` must have {inputs} features on its last axis, as `w` has inputs, got shape {values.shape}."
         raise ValueError(msg)
     if not values.size:
-        msg = f"`x` must hold one token of calibration data or more, got shape {values.shape}."
+        msg = f"`{name}` must hold one token of calibration data or more, got shape {values.shape}."
         raise ValueError(msg)
     return values.reshape(-1, inputs)
 
