@@ -105,6 +105,7 @@ def _template(
         k_block=K_BLOCK,
         row_block=tall,
         panel_block=_PANELS,
+        tail=tile.lanes,
     )
     left = _operand(steps[0], m, deep, kernels.a, folded[0])
     right = _operand(steps[1], n, deep, kernels.b, folded[1])

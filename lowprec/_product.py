@@ -112,6 +112,7 @@ def _template(
         k_block=chosen.k_block,
         row_block=tall,
         panel_block=_PANELS,
+        tail=shape.lanes,
     )
     left = Operand(0, strides[0] // sizes[0], strides[1] // sizes[0], sizes[0], item, chosen.convert_a, *plan.a.numbers)
     right = Operand(

@@ -49,6 +49,7 @@ class Job(NamedTuple):
     k_block: int
     row_block: int  # rows of a piece, a multiple of tile_rows
     panel_block: int  # full panels of a piece of packing
+    tail: int  # the last panel's width is a multiple of this one
 
 
 FIELDS = len(Job._fields)
@@ -64,14 +65,14 @@ B_DATA = A_DATA + len(Operand._fields)
 def _job(j):
     return Job(
         j[0], j[1], j[2], j[3], j[4], j[5], j[6], j[7], j[8], j[9], j[10], j[11], j[12], j[13], j[14], j[15], j[16],
-        j[17], j[18],
+        j[17], j[18], j[19],
     )  # fmt: skip
 
 
 @inline
 def _tail_width(j, columns):
     """Return the width of a panel that holds ``columns`` columns: whole vectors, as few as serve."""
-    return min(j.tile_vectors, (columns + j.lanes - 1) // j.lanes) * j.lanes
+    return min(j.tile_vectors * j.lanes, (columns + j.tail - 1) // j.tail * j.tail)
 
 
 @inline
