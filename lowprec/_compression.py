@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from lowprec._checks import Array
-from lowprec._patterns import ONE_OF_TWO, SparsityPattern, fill_table, legal_nibbles, place_table
+from lowprec._patterns import ONE_OF_TWO, SparsityPattern, fill_table, legal_nibbles
 
 FILLER = 0x4
 """What stands where a byte or a word has room for more groups than there are: a legal code."""
@@ -80,9 +81,11 @@ def nibbles_of_keep(keep: Array, pattern: SparsityPattern) -> Array:
 
 def gather(x: Array, nibbles: Array, pattern: SparsityPattern, fill: Any = 0) -> Array:
     """Return the kept elements of (..., K), as (..., groups * kept)."""
-    each = grouped(x, pattern, fill)
-    kept = np.take_along_axis(each, place_table(pattern)[nibbles].astype(np.intp), axis=-1)
-    return kept.reshape(*x.shape[:-1], kept.shape[-2] * pattern.kept)
+    runs = _in_runs(grouped(x, pattern, fill), pattern)
+    kept = np.empty((*runs.shape[:-2], pattern.kept // pattern.run, pattern.run), x.dtype)
+    for slot, place, here in _moves(nibbles, pattern):
+        np.copyto(kept[..., slot, :], runs[..., place, :], where=here)
+    return kept.reshape(*x.shape[:-1], nibbles.shape[-1] * pattern.kept)
 
 
 def scatter(values: Array, nibbles: Array, pattern: SparsityPattern, length: int, fill: Any = 0) -> Array:
@@ -90,9 +93,24 @@ def scatter(values: Array, nibbles: Array, pattern: SparsityPattern, length: int
     groups = nibbles.shape[-1]
     each = np.empty((*values.shape[:-1], groups, pattern.group), values.dtype)
     each[...] = fill
-    kept = values.reshape(*values.shape[:-1], groups, pattern.kept)
-    np.put_along_axis(each, place_table(pattern)[nibbles].astype(np.intp), kept, axis=-1)
+    kept = _in_runs(values.reshape(*values.shape[:-1], groups, pattern.kept), pattern)
+    for slot, place, here in _moves(nibbles, pattern):
+        np.copyto(_in_runs(each, pattern)[..., place, :], kept[..., slot, :], where=here)
     return each.reshape(*values.shape[:-1], groups * pattern.group)[..., :length]
+
+
+def _in_runs(each: Array, pattern: SparsityPattern) -> Array:
+    """Return (..., elements) as (..., runs, elements of a run)."""
+    return each.reshape(*each.shape[:-1], each.shape[-1] // pattern.run, pattern.run)
+
+
+def _moves(nibbles: Array, pattern: SparsityPattern) -> Iterator[tuple[int, int, Array]]:
+    """Yield each kept run of a group, each place that it can have, and in which groups it has it."""
+    slots = pattern.kept // pattern.run
+    indices = indices_of_nibbles(nibbles, pattern)
+    for slot in range(slots):
+        for place in range(slot, pattern.group // pattern.run - slots + slot + 1):
+            yield slot, place, (indices[..., slot::slots] == place)[..., None]
 
 
 def first_illegal(nibbles: Array, pattern: SparsityPattern) -> tuple[int, ...] | None:

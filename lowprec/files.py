@@ -1,4 +1,4 @@
-"""Files of arrays, quantised or not."""
+"""Files of arrays: plain, quantised and sparse."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from typing import Any
 import numpy as np
 
 from lowprec._checks import Array
+from lowprec._sparse_storage import FORM, form_of
 from lowprec._storage import own_dtype, plain_bits
 from lowprec.arrays import QuantizedArray
+from lowprec.sparse_arrays import Sparse24
 
 
 def save(path: str | PathLike[str], arrays: Mapping[str, Any]) -> None:
-    """Save arrays, quantised or not, in one file.
+    """Save arrays, also quantised and sparse ones, in one file.
 
     Parameters
     ----------
     path : str or path-like
         Ends in ``.npz`` (NumPy) or ``.safetensors`` (needs the package safetensors).
-    arrays : mapping of str to QuantizedArray or array_like
+    arrays : mapping of str to QuantizedArray, Sparse24 or array_like
         What to save, by name.
 
     Raises
@@ -28,7 +30,8 @@ def save(path: str | PathLike[str], arrays: Mapping[str, Any]) -> None:
     TypeError
         If `arrays` is no mapping.
     ValueError
-        If the path ends otherwise, or a name holds ``::``, which parts names from parts of a `QuantizedArray`.
+        If the path ends otherwise, or a name holds ``::``, which parts names from parts of a `QuantizedArray` or
+        `Sparse24`.
     ModuleNotFoundError
         If safetensors is missing.
 
@@ -48,7 +51,7 @@ def save(path: str | PathLike[str], arrays: Mapping[str, Any]) -> None:
         if "::" in name:
             msg = f"`arrays` must have names without '::', got {name!r}; rename it."
             raise ValueError(msg)
-        if isinstance(array, QuantizedArray):
+        if isinstance(array, (QuantizedArray, Sparse24)):
             plain |= array.to_arrays(f"{name}::")
             continue
         bits, own = plain_bits(np.asarray(array))
@@ -70,7 +73,7 @@ def load(path: str | PathLike[str]) -> dict[str, Any]:
 
     Returns
     -------
-    dict of str to ndarray or QuantizedArray
+    dict of str to ndarray, QuantizedArray or Sparse24
         Equal to what was saved, bit for bit, dtypes of ml_dtypes included.
 
     Raises
@@ -105,7 +108,9 @@ def load(path: str | PathLike[str]) -> dict[str, Any]:
         elif rest.startswith("dtype::"):
             found[first] = own_dtype(array, rest.removeprefix("dtype::"))
         elif first not in found:
-            found[first] = QuantizedArray.from_arrays(plain, f"{first}::")
+            prefix = f"{first}::"
+            sparse = form_of(plain.get(f"{prefix}facts", np.empty(0, np.uint8))) == FORM
+            found[first] = (Sparse24 if sparse else QuantizedArray).from_arrays(plain, prefix)
     return found
 
 
