@@ -38,6 +38,7 @@ if typing.TYPE_CHECKING:
     from lowprec.conv import conv2d
     from lowprec.files import load, save
     from lowprec.hardware import ApproximationWarning, Instruction, Preset, preset, presets
+    from lowprec.pruning.api import sparsify, sparsity_mask
     from lowprec.quantizers.api import quantize
     from lowprec.quantizers.codebook import learn_codebook
     from lowprec.quantizers.ggml import from_ggml_bytes, ggml_bytes
@@ -113,6 +114,8 @@ __all__ = [  # noqa: RUF022 - in the order of `sorted`
     "round_to",
     "save",
     "set_num_threads",
+    "sparsify",
+    "sparsity_mask",
     "study",
     "unpack",
     "vecdot",
@@ -153,6 +156,7 @@ _LATER = {
     "conv2d": "lowprec.conv",
     "probe": "lowprec._probe",
     "quantize": "lowprec.quantizers.api",
+    **dict.fromkeys(("sparsify", "sparsity_mask"), "lowprec.pruning.api"),
     **dict.fromkeys(("FixedPoint", "quantize_multiplier", "requantize"), "lowprec._requantize"),
     **dict.fromkeys(("qconv2d", "qlinear"), "lowprec.runtimes"),
     **dict.fromkeys(_MODELS, "lowprec.accumulators"),

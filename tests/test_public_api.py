@@ -47,6 +47,17 @@ SIGNATURES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             *("zero_point", "tensor_scale", "rounding", "rng", "nonfinite"),
         ),
     ),
+    "sparsify": (
+        ("w", "pattern"),
+        (
+            *("axis", "criterion", "mask", "activations", "hessian", "transposable", "dtype", "damp", "columns"),
+            "progress",
+        ),
+    ),
+    "sparsity_mask": (
+        ("w", "pattern"),
+        ("axis", "criterion", "activations", "hessian", "transposable"),
+    ),
     "save": (("path", "arrays"), ()),
     "load": (("path",), ()),
     "ggml_bytes": (("q",), ()),
