@@ -8,6 +8,7 @@ from lowprec._jit import inline, njit
 from lowprec.kernels.words import both, constant, differ, full_width, larger, less, pick, shr, sub
 
 STRIP = 1024  # groups that are worked on at a time, an even number
+WIDTH = 256  # columns that are worked on at a time, where groups lie down the columns
 TILE = 4  # rows and columns of a doubly sparse tile
 
 
@@ -25,30 +26,46 @@ def _magnitude(x, shift, flip, mask):
 
 
 @inline
-def _two_of_four(x, shift, flip, mask, values, codes):
-    """Keep two of each four words; return the largest magnitude. Bits of two's complement or of sign and magnitude."""
+def _two_of_four(a, b, c, d, shift, flip, mask):
+    """Return the two of four words that are largest in magnitude, their code, and the largest magnitude.
+
+    One beats another if it is larger, or comes first and is as large; those that beat two others are kept.
+    """
+    p, q = _magnitude(a, shift, flip, mask), _magnitude(b, shift, flip, mask)
+    r, s = _magnitude(c, shift, flip, mask), _magnitude(d, shift, flip, mask)
+    ba, ca, da, cb, db, dc = less(p, q), less(p, r), less(p, s), less(q, r), less(q, s), less(r, s)
+    keep_a, keep_b = not _most(ba, ca, da), _most(ba, not cb, not db)
+    keep_c, keep_d = _most(ca, cb, not dc), _most(da, db, dc)
+    low = pick(keep_a, np.uint8(0), pick(keep_b, np.uint8(1), np.uint8(2)))
+    high = pick(keep_d, np.uint8(12), pick(keep_c, np.uint8(8), np.uint8(4)))
+    first, second = pick(keep_a, a, pick(keep_b, b, c)), pick(keep_d, d, pick(keep_c, c, b))
+    return first, second, low | high, larger(larger(p, q), larger(r, s))
+
+
+@inline
+def _along(x, shift, flip, mask, values, codes):
+    """Compress groups that lie one after the other."""
     most = both(mask, constant(mask, 0))
     for g in range(codes.size):
-        a, b, c, d = x[4 * g], x[4 * g + 1], x[4 * g + 2], x[4 * g + 3]
-        p, q, r, s = (
-            _magnitude(a, shift, flip, mask), _magnitude(b, shift, flip, mask),
-            _magnitude(c, shift, flip, mask), _magnitude(d, shift, flip, mask),
-        )  # fmt: skip
-        most = larger(most, larger(larger(p, q), larger(r, s)))
-        # One beats another if it is larger, or comes first and is as large; two of four beat at least two others.
-        ba, ca, da, cb, db, dc = less(p, q), less(p, r), less(p, s), less(q, r), less(q, s), less(r, s)
-        keep_a, keep_b = not _most(ba, ca, da), _most(ba, not cb, not db)
-        keep_c, keep_d = _most(ca, cb, not dc), _most(da, db, dc)
-        values[2 * g] = pick(keep_a, a, pick(keep_b, b, c))
-        values[2 * g + 1] = pick(keep_d, d, pick(keep_c, c, b))
-        low = pick(keep_a, np.uint8(0), pick(keep_b, np.uint8(1), np.uint8(2)))
-        high = pick(keep_d, np.uint8(12), pick(keep_c, np.uint8(8), np.uint8(4)))
-        codes[g] = low | high
+        values[2 * g], values[2 * g + 1], codes[g], found = _two_of_four(
+            x[4 * g], x[4 * g + 1], x[4 * g + 2], x[4 * g + 3], shift, flip, mask
+        )
+        most = larger(most, found)
+    return most
+
+
+@inline
+def _across(a, b, c, d, shift, flip, mask, first, second, codes):
+    """Compress groups that lie side by side, in four rows."""
+    most = both(mask, constant(mask, 0))
+    for i in range(codes.size):
+        first[i], second[i], codes[i], found = _two_of_four(a[i], b[i], c[i], d[i], shift, flip, mask)
+        most = larger(most, found)
     return most
 
 
 @njit()
-def compress_fours(x, groups, shift, flip, mask, values, nibbles):
+def compress_rows(x, groups, shift, flip, mask, values, nibbles):
     """Keep the two of each four words of a row that are largest in magnitude, the first of equals.
 
     ``x`` holds rows of ``groups`` times four words, ``values`` gets half as many, and ``nibbles`` for each row a byte
@@ -63,7 +80,7 @@ def compress_fours(x, groups, shift, flip, mask, values, nibbles):
         for first in range(0, groups, STRIP):
             count = min(STRIP, groups - first)
             begin = row * groups + first
-            found = _two_of_four(
+            found = _along(
                 x[4 * begin : 4 * (begin + count)], shift, flip, mask, values[2 * begin : 2 * (begin + count)],
                 codes[:count],
             )  # fmt: skip
@@ -73,6 +90,39 @@ def compress_fours(x, groups, shift, flip, mask, values, nibbles):
             out = nibbles[row * width + first // 2 : row * width + (first + count + 1) // 2]
             for i in range(out.size):
                 out[i] = codes[2 * i] | codes[2 * i + 1] << 4
+    return most
+
+
+@njit()
+def compress_columns(x, groups, columns, first, last, shift, flip, mask, values, nibbles):
+    """Do the same down the columns of matrices, for the strips ``first`` to ``last`` of `WIDTH` columns.
+
+    ``x`` holds matrices of four times ``groups`` rows, ``values`` gets matrices of half as many rows, and ``nibbles``
+    what `compress_rows` gives it for the columns as rows.
+    """
+    full_width()
+    most = both(mask, constant(mask, 0))
+    codes = np.empty((2, WIDTH), np.uint8)
+    strips, width = (columns + WIDTH - 1) // WIDTH, (groups + 1) // 2
+    for strip in range(first, last):
+        matrix, left = strip // strips, strip % strips * WIDTH
+        count = min(WIDTH, columns - left)
+        out = nibbles[(matrix * columns + left) * width :]
+        for g in range(groups):
+            at, to = 4 * (matrix * groups + g) * columns + left, 2 * (matrix * groups + g) * columns + left
+            found = _across(
+                x[at : at + count], x[at + columns : at + columns + count],
+                x[at + 2 * columns : at + 2 * columns + count], x[at + 3 * columns : at + 3 * columns + count],
+                shift, flip, mask, values[to : to + count], values[to + columns : to + columns + count],
+                codes[g % 2, :count],
+            )  # fmt: skip
+            most = larger(most, found)
+            if g % 2:
+                for i in range(count):
+                    out[i * width + g // 2] = codes[0, i] | codes[1, i] << 4
+            elif g == groups - 1:
+                for i in range(count):
+                    out[i * width + g // 2] = codes[0, i] | 0x40
     return most
 
 
