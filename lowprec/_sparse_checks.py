@@ -92,13 +92,17 @@ def _moved_back(at: tuple[int, ...], axis: int) -> list[int]:
     return items
 
 
+def beyond_end(nibbles: Array, pattern: SparsityPattern, length: int) -> Array:
+    """Say which kept elements of the last groups stand in the padding, as (..., kept); `length` cuts the group."""
+    return np.asarray(place_table(pattern)[nibbles[..., -1]] >= length % pattern.group)
+
+
 def check_padding(values: Elements, nibbles: Array, pattern: SparsityPattern, axis: int, length: int) -> None:
     """Refuse kept elements beyond the end that are not zero; `nibbles` (..., groups) with the sparse axis last."""
     start = (nibbles.shape[-1] - 1) * pattern.kept
     last = [slice(None)] * axis + [slice(start, None)]
     there = np.moveaxis(np.logical_not(is_zero(values))[tuple(last)], axis, -1)
-    beyond = place_table(pattern)[nibbles[..., -1]] >= length % pattern.group
-    at = first_true(there & beyond)
+    at = first_true(there & beyond_end(nibbles, pattern, length))
     if at is not None:
         where = _moved_back((*at[:-1], start + at[-1]), axis)
         place = int(place_table(pattern)[nibbles[at[:-1]][-1], at[-1]]) + length - length % pattern.group

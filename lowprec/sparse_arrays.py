@@ -326,6 +326,11 @@ class Sparse24(SparseFacts):
         ------
         Nothing.
 
+        Notes
+        -----
+        Quantised zeros take the sign of their scale, and are NaN where it is NaN or infinite; in
+        ``dequantize().to_dense()`` they are +0.
+
         Examples
         --------
         >>> import numpy as np, lowprec as lp
@@ -405,7 +410,11 @@ class Sparse24(SparseFacts):
         array([ 1.007874, -2.      ], dtype=float32)
         """
         if isinstance(self.values, QuantizedArray):
-            return self.with_values(self.values.dequantize(dtype))
+            numbers = self.values.dequantize(dtype)
+            if self._length % self._pattern.group:  # a zero times a scale that is NaN or infinite is none
+                last = np.moveaxis(numbers, self.axis, -1)[..., self._kept - self._pattern.kept :]
+                last[_sparse_checks.beyond_end(self._codes, self._pattern, self._length)] = 0
+            return self.with_values(numbers)
         target = np.dtype(dtype).newbyteorder("=")
         kept = stored_format(target)
         if not isinstance(kept, FloatFormat):
