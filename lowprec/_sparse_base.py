@@ -131,7 +131,8 @@ class SparseFacts:
         """How many elements of the dense array along the sparse axis cannot be taken apart."""
         if not isinstance(self.values, QuantizedArray) or self.values.block_size is None:
             return self._pattern.group
-        return self.values.blocks[self.axis] // self._pattern.kept * self._pattern.group
+        block = self.values.blocks[self.axis]
+        return self._pattern.group if block >= self._kept else block // self._pattern.kept * self._pattern.group
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> Array:
         """Refuse: whether zeros are wanted is for the caller to say."""

@@ -276,6 +276,10 @@ def test_parts(rng: np.random.Generator) -> None:
     blocks = lp.quantize(lp.Sparse24.from_dense(sparse(rng, (2, 64), "2:4", 1)), "mxfp4")
     with pytest.raises(ValueError, match="multiple of 32"):
         blocks[:, :16]
+    one = blocks[:, :32]  # of one block any groups
+    same(one[:, 4:12].dequantize().to_dense(), one.dequantize().to_dense()[:, 4:12])
+    whole = lp.quantize(lp.Sparse24.from_dense(x[:, :6, 0]), "int8", axis=1, block_size=6)
+    same(whole[:, 4:].dequantize().to_dense(), whole.dequantize().to_dense()[:, 4:])
 
 
 def test_frozen_and_not_an_array(rng: np.random.Generator) -> None:
