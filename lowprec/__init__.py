@@ -39,6 +39,7 @@ if typing.TYPE_CHECKING:
     from lowprec.files import load, save
     from lowprec.hardware import ApproximationWarning, Instruction, Preset, preset, presets
     from lowprec.pruning.api import sparsify, sparsity_mask
+    from lowprec.pruning.permutation import ChannelPermutation, search_permutation
     from lowprec.quantizers.api import quantize
     from lowprec.quantizers.codebook import learn_codebook
     from lowprec.quantizers.ggml import from_ggml_bytes, ggml_bytes
@@ -54,6 +55,7 @@ __all__ = [  # noqa: RUF022 - in the order of `sorted`
     "BfDotFused",
     "BfDotRoundOdd",
     "BlockFormat",
+    "ChannelPermutation",
     "Chunked",
     "CodebookFormat",
     "Entropy",
@@ -113,6 +115,7 @@ __all__ = [  # noqa: RUF022 - in the order of `sorted`
     "requantize",
     "round_to",
     "save",
+    "search_permutation",
     "set_num_threads",
     "sparsify",
     "sparsity_mask",
@@ -157,6 +160,7 @@ _LATER = {
     "probe": "lowprec._probe",
     "quantize": "lowprec.quantizers.api",
     **dict.fromkeys(("sparsify", "sparsity_mask"), "lowprec.pruning.api"),
+    **dict.fromkeys(("ChannelPermutation", "search_permutation"), "lowprec.pruning.permutation"),
     **dict.fromkeys(("FixedPoint", "quantize_multiplier", "requantize"), "lowprec._requantize"),
     **dict.fromkeys(("qconv2d", "qlinear"), "lowprec.runtimes"),
     **dict.fromkeys(_MODELS, "lowprec.accumulators"),

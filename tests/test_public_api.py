@@ -54,6 +54,11 @@ SIGNATURES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "progress",
         ),
     ),
+    "search_permutation": (
+        ("w", "pattern"),
+        ("axis", "method", "stripe", "scores", "escapes", "rng", "time_limit", "progress"),
+    ),
+    "ChannelPermutation": (("order", "pattern", "kept_before", "kept_after", "seconds", "finished"), ()),
     "sparsity_mask": (
         ("w", "pattern"),
         ("axis", "criterion", "activations", "hessian", "transposable"),
