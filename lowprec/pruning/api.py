@@ -181,7 +181,8 @@ def sparsity_mask(
     -------
     ndarray of bool
         Of the shape of `w`; what `sparsify` keeps. Exactly n of every group, and the lesser of n and what there is of a
-        shorter last group; with "4:8" two pairs, the last of which may be one element. "greedy" may keep fewer.
+        shorter last group; with "4:8" two pairs, the last of which may be one element. `transposable` may keep fewer:
+        "greedy" anywhere, "best" in tiles that reach beyond the array.
 
     Raises
     ------
@@ -214,8 +215,8 @@ def _kept(dense: Array | QuantizedArray, mask: Array, how: Choice) -> Sparse24:
     """Compress what a mask that fits keeps."""
     moved = np.moveaxis(mask, how.axis, -1)
     nibbles = compression.nibbles_of_keep(moved, how.pattern)
-    # Greedy tiles may keep fewer, so that the code of a group names a place that is to be zero.
-    keep = mask if how.tiles == "greedy" else None
+    # Tiles may keep fewer of a group, whose code then names a place that is to be zero.
+    keep = None if how.tiles is None else mask
     return compressed(dense, nibbles, how.pattern, how.axis, keep=keep, recipe=_recipe(how))
 
 
