@@ -115,7 +115,7 @@ def multiply(a: SparseRows, b: Array, out: Array, plan: Plan, fresh: bool) -> No
                 k=deep,
                 from_zero=int(fresh and begin == 0),
                 final=int(begin + deep == a.k),
-                tile_rows=1,
+                tile_rows=sparse_gemm.CORNER_ROWS,
                 lanes=shape.lanes,
                 tile_vectors=cut.vectors,
                 item=item,

@@ -8,7 +8,18 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lowprec import _product
-from lowprec._call import _as_array, _bias, _Call, _finish, _multiply, _start, _target, is_quantized, wants_scales
+from lowprec._call import (
+    _as_array,
+    _bias,
+    _Call,
+    _finish,
+    _multiply,
+    _start,
+    _target,
+    is_quantized,
+    is_sparse,
+    wants_scales,
+)
 from lowprec._checks import Array, writable
 from lowprec._matrices import matrices, product, refuse_shapes
 
@@ -120,6 +131,8 @@ def matmul(
     array([[1]], dtype=bfloat16)
     """
     how = (dtype, accumulator, out_dtype, rounding, overflow, subnormals, random_bits)
+    if is_sparse(a) or is_sparse(b):
+        return _sparse().multiply(matmul, a, b, how, c, rng, out)
     if wants_scales(a, b, dtype):
         return _scales().multiply(a, b, _scales().How(*how), c, rng, out)
     return product(a, b, how, c, rng, out)
@@ -172,6 +185,8 @@ def vecdot(
     array([1.203125, 3.40625 ], dtype=float32)
     """
     how = (dtype, accumulator, out_dtype, rounding, overflow, subnormals, random_bits)
+    if is_sparse(a) or is_sparse(b):
+        return _sparse().sum_rows(vecdot, a, b, how, c, rng, out)
     if wants_scales(a, b, dtype):
         return _quantized_vecdot(a, b, how, c, rng, out)
     call = _Call(_as_array(a, "a"), _as_array(b, "b"), how, rng, c=c)
@@ -197,6 +212,22 @@ def _scales() -> Any:
     from lowprec import _quantized
 
     return _quantized
+
+
+def _sparse() -> Any:
+    """Import the products of sparse operands; most programs never do."""
+    from lowprec import _sparse
+
+    return _sparse
+
+
+def _sparse_linear(x: Any, w: Any, bias: Any, how: tuple[Any, ...], c: Any, rng: Any, out: Any) -> Any:
+    """Return `linear` of sparse operands."""
+    inputs, weights = (
+        each if is_sparse(each) or is_quantized(each) else _as_array(each, name) for each, name in ((x, "x"), (w, "w"))
+    )
+    _check_linear(inputs.shape, weights.shape, None if bias is None else _as_array(bias, "bias").shape)
+    return _sparse().multiply(linear, inputs, weights.T, how, c, rng, out, bias)
 
 
 def _quantized_vecdot(a: Any, b: Any, how: tuple[Any, ...], c: Any, rng: Any, out: Any) -> Any:
@@ -233,16 +264,23 @@ def _vecdot_shape(a: Any, b: Any) -> tuple[int, ...]:
         return refuse_shapes("`a` and `b` must have leading axes that broadcast together", a, b)
 
 
+def _check_linear(x: tuple[int, ...], w: tuple[int, ...], bias: tuple[int, ...] | None = None) -> None:
+    """Raise an error if the shapes of a linear layer do not fit."""
+    if len(w) != 2:
+        msg = f"`w` must have shape (N, K), got {w}."
+        raise ValueError(msg)
+    if not x or x[-1] != w[1]:
+        msg = f"`x` must have shape (..., K) with K = {w[1]}, as `w` of shape {w} has it, got {x}."
+        raise ValueError(msg)
+    if bias is not None and bias not in (w[:1], ()):
+        msg = f"`bias` must have shape ({w[0]},) for `w` of shape {w}, got {bias}."
+        raise ValueError(msg)
+
+
 def _quantized_linear(x: Any, w: Any, bias: Any, how: tuple[Any, ...], c: Any, rng: Any, out: Any) -> Any:
     """Return `linear` of quantised operands."""
     inputs, weights = (each if is_quantized(each) else _as_array(each, name) for each, name in ((x, "x"), (w, "w")))
-    if weights.ndim != 2:
-        msg = f"`w` must have shape (N, K), got {weights.shape}."
-        raise ValueError(msg)
-    if inputs.ndim == 0 or inputs.shape[-1] != weights.shape[1]:
-        rule = f"`x` must have shape (..., K) with K = {weights.shape[1]}, as `w` of shape {weights.shape} has it"
-        msg = f"{rule}, got {inputs.shape}."
-        raise ValueError(msg)
+    _check_linear(inputs.shape, weights.shape)
     return _scales().multiply(inputs, weights.T, _scales().How(*how), c, rng, out, bias)
 
 
@@ -300,23 +338,17 @@ def linear(
     array([ 1.1, -0.8], dtype=float32)
     """
     how = (dtype, accumulator, out_dtype, rounding, overflow, subnormals, random_bits)
+    if is_sparse(x) or is_sparse(w):
+        return _sparse_linear(x, w, bias, how, c, rng, out)
     if wants_scales(x, w, dtype):
         return _quantized_linear(x, w, bias, how, c, rng, out)
     inputs, weights = _as_array(x, "x"), _as_array(w, "w")
-    if weights.ndim != 2:
-        msg = f"`w` must have shape (N, K), got {weights.shape}."
-        raise ValueError(msg)
-    if inputs.ndim == 0 or inputs.shape[-1] != weights.shape[1]:
-        rule = f"`x` must have shape (..., K) with K = {weights.shape[1]}, as `w` of shape {weights.shape} has it"
-        msg = f"{rule}, got {inputs.shape}."
-        raise ValueError(msg)
+    _check_linear(inputs.shape, weights.shape)
     call = _Call(inputs, weights.T, how, rng, ("x", "w"), c)
     added = None
     if bias is not None:
         given = _as_array(bias, "bias")
-        if given.shape not in (weights.shape[:1], ()):
-            msg = f"`bias` must have shape ({weights.shape[0]},) for `w` of shape {weights.shape}, got {given.shape}."
-            raise ValueError(msg)
+        _check_linear(inputs.shape, weights.shape, given.shape)
         added = _bias(given, call.plan)
     shape = (*inputs.shape[:-1], weights.shape[0])
     start = _start(c, shape, call.plan)

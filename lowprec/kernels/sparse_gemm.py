@@ -39,7 +39,7 @@ from lowprec.kernels.words import (
 )
 
 PLACES = B_DATA + OPERAND_FIELDS
-CORNER_ROWS = 8  # rows of a tile that is not a whole number of vectors wide
+CORNER_ROWS = 8  # of a tile that is not a whole number of vectors wide: a job's tile_rows
 
 
 class Places(NamedTuple):
@@ -193,7 +193,7 @@ def _row_piece(j, p, first, packed, corner, scratch):
 
 @inline
 def _room_of(j):
-    """Return how many bytes a thread needs: those of `gemm`, a number for each row, and wider packed rows."""
+    """Return how many bytes a thread needs: those of `gemm`, a number for each row, and places beside the numbers."""
     return _room(j) + 8 * j.row_block + j.row_block * j.k_block * 8
 
 
@@ -201,7 +201,7 @@ def _room_of(j):
 def _take_part(j, p, numbers, room):
     """Claim and do pieces of a product until none is left; ``room`` is the address of this thread's own memory."""
     corner = room + j.row_block * j.k_block * 8
-    scratch = corner + CORNER_ROWS * j.tile_vectors * j.lanes * j.item
+    scratch = corner + j.tile_rows * j.tile_vectors * j.lanes * j.item
     _pack_pieces(j, numbers, scratch)
     pieces = (j.m + j.row_block - 1) // j.row_block
     while True:
