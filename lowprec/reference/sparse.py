@@ -239,7 +239,9 @@ def sparse_dot(
     infinite or NaN. Then, by the kind of the model:
 
     `Sequential`
-        A step for each kept place, with the random words that the dense sum has at that k.
+        A step for each kept place, with the random words that the dense sum has at that k. For finite operands this is
+        the dense sum of the expanded row but for the sign of a zero, and for a subnormal `c` where sums flush: zeros
+        of the expanded row flush it before the first kept place.
     `Exact`
         The sum of the kept products.
     `Integer`
