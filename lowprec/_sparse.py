@@ -159,10 +159,9 @@ def _plain(pair: _Pair, how: tuple[Any, ...], rest: _Rest) -> Any:
     total = np.empty(full, call.plan.dtype)
     if start is not None:
         total[...] = np.broadcast_to(start, shape).reshape(full)
-    stacks = matrices(*pair._replace(other=other).ordered(shaped))
-    _sums(
-        s, _kept(s, values) if drawn else values, stacks[1 if pair.left else 0], total, call, start is None, pair.left
-    )
+    one, two, _, _ = matrices(*pair._replace(other=other).ordered(shaped))
+    kept = _kept(s, values) if drawn else values
+    _sums(s, kept, two if pair.left else one, total, call, start is None, pair.left)
     total, plan = total.reshape(shape), call.plan
     if added is None and plan.out_fmt is None and plan.out_dtype == total.dtype and target is None:
         return total if total.ndim else total[()]
@@ -315,3 +314,32 @@ def _of_lengths(vecdot: Callable[..., Any], pair: _Pair, columns: Array, inside:
         return result
     writable(out, shape, cast(Array, result).dtype)[...] = result
     return out
+
+
+class Kernels(NamedTuple):
+    """The places of convolution weights that are sparse along their input channels."""
+
+    listed: Array  # (outputs, kept) of int32: places in (channel, kernel row, kernel column), ascending
+    kept: int  # places of a group of channels that are kept
+    group: int  # and all of its places
+
+    def rows(self, weights: Array, group: int) -> SparseRows:
+        """Return the rows (outputs of a group, places) of dense weights, of one group of channels."""
+        each = weights.shape[0]
+        listed = self.listed[group * each : (group + 1) * each]
+        values = np.take_along_axis(weights, np.minimum(listed, weights.shape[1] - 1).astype(np.intp), axis=1)
+        return SparseRows(values, weights.shape[1], self.kept, self.group, listed=listed)
+
+
+def kernels_of(w: Sparse24) -> Kernels | None:
+    """Return the places of convolution weights (O, C, KH, KW); None unless they are sparse along C."""
+    if w.ndim != 4 or w.axis != 1 or not w.size:
+        return None
+    outputs, channels, height, width = w.shape
+    pattern, area = pattern_of(w.pattern), height * width
+    # The kept channels at each place of the kernel, (outputs, kernel rows, kernel columns, kept channels).
+    columns = _sparse_sums.columns_of(w.nibbles, pattern, w.values.shape[1])
+    places = columns.reshape(outputs, area, -1) * area + np.arange(area)[:, np.newaxis]
+    places[places >= channels * area] = channels * area
+    listed = np.sort(places.reshape(outputs, -1), axis=1).astype(np.int32)
+    return Kernels(listed, pattern.kept * area, pattern.group * area)

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lowprec._call import _as_array, _bias, _Call, _finish, _multiply, _start, _target
+from lowprec._call import _as_array, _bias, _Call, _finish, _multiply, _start, _target, is_quantized, is_sparse
 from lowprec._checks import Array
+from lowprec._evaluation import Place
 from lowprec._models import is_stochastic
 from lowprec._patches import Layer, Part, cut, lay_out, patches, rooms
 from lowprec._plan import Plan, make_plan
@@ -36,13 +37,22 @@ def _of_result(whole: Any, layer: Layer, part: Part) -> Any:
     return flat[..., part.first - top * width : part.last - top * width].transpose(1, 0, 2)
 
 
-def _sum_part(call: _Call, columns: Array, total: Array, layer: Layer, part: Part, start: Array | None) -> None:
-    """Write the sums of a part to ``total``, whose elements are (output, image, position): the one place that sums."""
+def _sum_part(
+    call: _Call, columns: Array, total: Array, layer: Layer, part: Part, start: Array | None, kernels: Any
+) -> None:
+    """Write the sums of a part to ``total``, whose elements are (output, image, position): the one place that sums.
+
+    ``kernels`` are the places of sparse weights, or None.
+    """
     each, depth, count = layer.outputs // layer.groups, layer.depth // layer.groups, columns.shape[1]
     batch = (layer.groups,) if layer.groups > 1 else ()
     weights, read = call.b.reshape(*batch, each, depth), columns.reshape(*batch, depth, count)
     out = total.reshape(*batch, each, count)
     begin = None if start is None else _of_result(start, layer, part).reshape(out.shape)
+    if kernels is not None:
+        total[...] = 0 if begin is None else begin.reshape(total.shape)
+        _sum_sparse(call, columns, total, layer, part, kernels, begin is None)
+        return
     if call.plan.raw:  # which of two NaN goes on depends on the side that it is on
         turned = np.empty((*batch, count, each), out.dtype)
         begin = None if begin is None else begin.swapaxes(-1, -2)
@@ -53,6 +63,35 @@ def _sum_part(call: _Call, columns: Array, total: Array, layer: Layer, part: Par
     flipped = copy.copy(call)
     flipped.plan = _weights_first(call.plan)
     _multiply(weights, read, out, flipped, begin, Layout(first, layer.positions, each * layer.positions))
+
+
+def _sum_sparse(call: _Call, columns: Array, total: Array, layer: Layer, part: Part, kernels: Any, fresh: bool) -> None:
+    """Add the sums of a part to ``total``, of sparse weights."""
+    from lowprec import _sparse
+
+    each, depth = layer.outputs // layer.groups, layer.depth // layer.groups
+    out = total.reshape(layer.outputs, -1)
+    turned = copy.copy(call)
+    turned.plan = call.plan if call.plan.raw else _weights_first(call.plan)
+    first = part.image * layer.outputs * layer.positions + part.first
+    for group in range(layer.groups):
+        rows = kernels.rows(call.b.reshape(layer.outputs, depth)[group * each : (group + 1) * each], group)
+        read, sums = columns[group * depth : (group + 1) * depth], out[group * each : (group + 1) * each]
+        place = Place(0, first + group * each * layer.positions, layer.positions, call.seed)
+        if call.plan.raw:
+            _sparse.sum_one(rows, read.T, sums.T, turned, place, fresh, left=False)
+        else:
+            _sparse.sum_one(rows, read, sums, turned, place, fresh, left=True)
+
+
+def _sparse_weights(w: Any) -> tuple[Any, Any]:
+    """Return sparse weights as a dense array, and the places that are kept, None unless they are input channels."""
+    from lowprec import _sparse
+
+    if is_quantized(w.values):
+        msg = f"`w` must have plain values in a convolution, got {w!r}; pass w.dequantize()."
+        raise TypeError(msg)
+    return w.to_dense(), _sparse.kernels_of(w)
 
 
 def _refuse_without_zero(call: _Call) -> None:
@@ -90,7 +129,15 @@ def _round_once(call: _Call, layer: Layer) -> None:
         call.a, call.plan = codes.view(storage), again
 
 
-def _sum_all(call: _Call, layer: Layer, result: Array, start: Array | None, bias: Array | None, finish: bool) -> None:
+def _sum_all(
+    call: _Call,
+    layer: Layer,
+    result: Array,
+    start: Array | None,
+    bias: Array | None,
+    finish: bool,
+    kernels: Any = None,
+) -> None:
     """Write the sums of all parts to ``result``, rounded to its format if they are to be finished."""
     item, plan = call.a.itemsize, call.plan
     shape = (layer.images, layer.channels, layer.window.height, layer.window.width)
@@ -103,7 +150,7 @@ def _sum_all(call: _Call, layer: Layer, result: Array, start: Array | None, bias
         place = _of_result(result, layer, part)
         direct = place.flags.c_contiguous and place.dtype == plan.dtype and not (finish and finished)
         total = place if direct else np.empty(place.shape, plan.dtype)
-        _sum_part(call, columns, total, layer, part, start)
+        _sum_part(call, columns, total, layer, part, start, kernels)
         if direct:
             continue
         if finish:
@@ -140,8 +187,9 @@ def conv2d(
     ----------
     x : array_like, shape (N, C, H, W) or (C, H, W)
         Images.
-    w : array_like, shape (O, C // groups, KH, KW)
-        Weights, one kernel for each output and each channel of its group.
+    w : array_like or Sparse24, shape (O, C // groups, KH, KW)
+        Weights, one kernel for each output and each channel of its group. Of a `Sparse24` that is sparse along its
+        second axis only what is kept is summed, as in `matmul`.
     bias : array_like, shape (O,) or (), optional
         Rounded to the accumulator's format, and added to the finished sum with one rounding there.
     stride, dilation : int or pair of int
@@ -197,10 +245,15 @@ def conv2d(
     >>> lp.conv2d(x, w, padding="same", stride=1, dtype="e4m3fn", out_dtype="bf16").shape
     (1, 4, 4)
     """
-    images, weights = _as_array(x, "x"), _as_array(w, "w")
+    dense, kernels = _sparse_weights(w) if is_sparse(w) else (w, None)
+    images, weights = _as_array(x, "x"), _as_array(dense, "w")
     layer = lay_out(images, weights, stride, padding, dilation, groups)
     how = (dtype, accumulator, out_dtype, rounding, overflow, subnormals, random_bits)
     call = _make_call(images, weights, how, rng, c)
+    if kernels is not None:
+        from lowprec import _sparse
+
+        kernels = None if _sparse.takes_all(call.plan, accumulator) else kernels
     if layer.padded:
         _refuse_without_zero(call)
     added = None
@@ -226,7 +279,7 @@ def conv2d(
         result = target.reshape(full)
     if result.size:
         _round_once(call, layer)
-        _sum_all(call, layer, result, start, added, not apart)
+        _sum_all(call, layer, result, start, added, not apart, kernels)
     result = result.reshape(shape)
     if apart:
         target = np.empty(shape, call.plan.out_dtype) if target is None else target
