@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -62,6 +63,7 @@ def wanda_mask(w: np.ndarray, x: np.ndarray, pattern: str) -> tuple[np.ndarray, 
     return mask(scores, pattern)
 
 
+@functools.cache
 def tile_patterns() -> list[tuple[tuple[bool, ...], ...]]:
     """Return all 4 x 4 tables with two in each row and column, in lexicographic order of the places kept."""
     rows = [row for row in itertools.product((True, False), repeat=4) if sum(row) == 2]

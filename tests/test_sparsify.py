@@ -361,6 +361,9 @@ def check_tiles(how: str) -> None:
     rng = np.random.default_rng(3)
     w = np.concatenate([rng.integers(-5, 6, (8, 24)), rng.integers(-1, 2, (8, 24))])
     np.testing.assert_array_equal(lp.sparsity_mask(w, transposable=how), slow.tiles_mask(np.abs(w), how))
+    tables = np.array(slow.tile_patterns())  # each of them is the best of a tile
+    clear = tables * rng.uniform(5, 6, tables.shape) + rng.uniform(0, 1, tables.shape)
+    np.testing.assert_array_equal(lp.sparsity_mask(clear, transposable=how), tables)
     real = rng.standard_normal((12, 16))
     np.testing.assert_array_equal(lp.sparsity_mask(real, transposable=how), slow.tiles_mask(np.abs(real), how))
 
