@@ -40,6 +40,7 @@ if typing.TYPE_CHECKING:
     from lowprec.hardware import ApproximationWarning, Instruction, Preset, preset, presets
     from lowprec.pruning.api import sparsify, sparsity_mask
     from lowprec.pruning.permutation import ChannelPermutation, search_permutation
+    from lowprec.pruning.report import SparsityReport, sparsity_report
     from lowprec.quantizers.api import quantize
     from lowprec.quantizers.codebook import learn_codebook
     from lowprec.quantizers.ggml import from_ggml_bytes, ggml_bytes
@@ -86,6 +87,7 @@ __all__ = [  # noqa: RUF022 - in the order of `sorted`
     "Sequential",
     "Sparse24",
     "SparsityPattern",
+    "SparsityReport",
     "Subnormals",
     "__version__",
     "block_format",
@@ -119,6 +121,7 @@ __all__ = [  # noqa: RUF022 - in the order of `sorted`
     "set_num_threads",
     "sparsify",
     "sparsity_mask",
+    "sparsity_report",
     "study",
     "unpack",
     "vecdot",
@@ -161,6 +164,7 @@ _LATER = {
     "quantize": "lowprec.quantizers.api",
     **dict.fromkeys(("sparsify", "sparsity_mask"), "lowprec.pruning.api"),
     **dict.fromkeys(("ChannelPermutation", "search_permutation"), "lowprec.pruning.permutation"),
+    **dict.fromkeys(("SparsityReport", "sparsity_report"), "lowprec.pruning.report"),
     **dict.fromkeys(("FixedPoint", "quantize_multiplier", "requantize"), "lowprec._requantize"),
     **dict.fromkeys(("qconv2d", "qlinear"), "lowprec.runtimes"),
     **dict.fromkeys(_MODELS, "lowprec.accumulators"),

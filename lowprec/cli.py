@@ -1,4 +1,4 @@
-"""The command `lowprec`: formats, blocks, value, matmul, study, hardware."""
+"""The command `lowprec`: formats, blocks, value, matmul, study, hardware, sparsity."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import lowprec as lp
-from lowprec import _cli_blocks, _cli_hardware, reference
+from lowprec import _cli_blocks, _cli_hardware, _cli_sparsity, reference
 from lowprec.formats import FloatFormat, Format
 from lowprec.rounding import Overflow, Rounding
 from lowprec.study import _extras, tables
@@ -116,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="lowprec", description="Low-precision arithmetic, right to the last bit.")
     parser.add_argument("--version", action="version", version=f"lowprec {lp.__version__}")
     parser.add_argument("--traceback", action="store_true", help="show where in the program an error arose")
-    names = "{formats,value,matmul,study,hardware,blocks}"
+    names = "{formats,value,matmul,study,hardware,blocks,sparsity}"
     commands = parser.add_subparsers(dest="command", required=True, metavar=names)
 
     formats = commands.add_parser("formats", help="the table of formats", description="Print the table of formats.")
@@ -170,6 +170,7 @@ def _parser() -> argparse.ArgumentParser:
     study.set_defaults(run=_study)
     _cli_hardware.add(commands)
     _cli_blocks.add(commands)
+    _cli_sparsity.add(commands)
     return parser
 
 

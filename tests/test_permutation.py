@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import smollm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -391,12 +390,10 @@ def test_bad_use_of_the_result() -> None:
         assert message in str(caught.value)
 
 
+@pytest.mark.oracles
+@pytest.mark.skipif(bool(smollm.missing()), reason=smollm.missing() or "there")
 def test_smollm_layer() -> None:
-    """A real layer: the search keeps clearly more, in far less than a minute."""
-    smollm = importlib.import_module("smollm")
-    path: Path | None = smollm.gguf_path()
-    if path is None or smollm.missing():
-        pytest.skip(smollm.missing())
+    """A real layer: the search keeps clearly more."""
     w = smollm.load().weight("blk.0.attn_q.weight")[:256, :64]
     found = lp.search_permutation(w, method="exhaustive")
     assert found.kept_after > found.kept_before + 0.02

@@ -59,6 +59,11 @@ SIGNATURES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("axis", "method", "stripe", "scores", "escapes", "rng", "time_limit", "progress"),
     ),
     "ChannelPermutation": (("order", "pattern", "kept_before", "kept_after", "seconds", "finished"), ()),
+    "sparsity_report": (
+        ("w",),
+        ("axis", "activations", "test_activations", "criteria", "permute", "formats"),
+    ),
+    "SparsityReport": (("shape", "table", "storage", "held_out", "seconds"), ()),
     "sparsity_mask": (
         ("w", "pattern"),
         ("axis", "criterion", "activations", "hessian", "transposable"),
