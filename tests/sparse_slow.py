@@ -6,11 +6,13 @@ is the definition of `fma_oracle` with steps for kept elements alone; `wanted` a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from fma_oracle import Model, bits
+from operands import operands
 
 import lowprec as lp
 from lowprec import reference
@@ -127,6 +129,8 @@ class Product:
     def __call__(self, a: Any, b: Any, dtype: Any = None, **keywords: Any) -> Array:
         """Return ``a @ b``, either of which may be a Sparse24."""
         (a, first), (b, second) = self.operand(a, -1), self.operand(b, -2)
+        if np.asarray(a).dtype.kind in "iu":
+            return np.asarray((a.astype(np.int64) @ b.astype(np.int64)).astype(np.int32))
         return self.slow(first, second).matmul(a, b, dtype, **keywords)
 
     def operand(self, x: Any, summed: int) -> tuple[Any, Any]:
@@ -176,3 +180,17 @@ def same_but_zeros(got: Any, want: Any, what: str = "") -> None:
     assert (got.dtype, got.shape) == (want.dtype, want.shape), what
     zero = np.zeros((), got.dtype)
     np.testing.assert_array_equal(bits(np.where(got == 0, zero, got)), bits(np.where(want == 0, zero, want)), what)
+
+
+def digest(mm: Callable[..., Any]) -> str:
+    """Hash products by the kernels of fp32 and int32 sums: remainders, special values, vectors."""
+    found = hashlib.sha256()
+    for number, (m, k, n) in enumerate(((9, 67, 101), (8, 132, 17), (25, 30, 3), (33, 261, 1), (2, 12, 48))):
+        a, b = operands(("cancelling", "infinite", "nan", "traps", "powers")[number], m, k, n)
+        kept = keep(a, PATTERNS[number % 3])
+        whole = keep((np.arange(m * k).reshape(m, k) * 37 % 256 - 128).astype(np.int8), PATTERNS[number % 3])
+        right = (np.arange(k * n).reshape(k, n) * 91 % 256).astype(np.uint8)
+        products = (mm(kept.s, b), mm(kept.s, b[:, 0]), mm(b.T, kept.s.T, c=np.float32(-0.0)), mm(whole.s, right))
+        for x in products:
+            found.update(f"{x.dtype} {x.shape}".encode() + np.ascontiguousarray(x).tobytes())
+    return found.hexdigest()

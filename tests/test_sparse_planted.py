@@ -1,6 +1,6 @@
 """Wrong products: each bug below, in the definition put in the place of `matmul`, must turn a check red.
 
-A check is a test of `test_sparse_matmul`, which looks `lp.matmul` up when it runs.
+A check is a test of `test_sparse_matmul` or `test_sparse_shapes`, which look `lp.matmul` up when they run.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import test_sparse_matmul as checks
+import test_sparse_shapes as shapes
 from fma_oracle import Model
 from sparse_slow import GROUP, Product, Slow
 
@@ -164,7 +165,7 @@ BUGS: dict[str, tuple[Product, Check]] = {
     "pairs of 4:8 apart": (of_places(pairs_apart), PLACES),
     "one code of 1:2": (of_places(first_of_two), PLACES),
     "tail group dropped": (TailDropped(), PLACES),
-    "tail group dropped, depths": (TailDropped(), lambda: checks.test_depths("2:4")),
+    "tail group dropped, depths": (TailDropped(), lambda: shapes.test_depths("2:4")),
     "infinities at other places": (AllSeen(), checks.test_infinities_and_nan_are_seen_at_kept_places_only),
     "all places": (AllSeen(), lambda: GROUPS("2:4")),
     "+0 for -0": (AllSeen(), checks.test_zero_keeps_the_sign_of_the_sum_of_kept_products),
