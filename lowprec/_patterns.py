@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 from typing import Any
 
@@ -99,6 +100,12 @@ def pattern_of(value: Any, name: str = "pattern") -> SparsityPattern:
     if not isinstance(value, str):
         msg = f'`{name}` must be a string such as "2:4" or a SparsityPattern, got {value!r}.'
         raise TypeError(msg)
+    return _parsed(value, name)
+
+
+@lru_cache(maxsize=64)
+def _parsed(value: str, name: str) -> SparsityPattern:
+    """Return a pattern by its name."""
     found = re.fullmatch(r"\s*(\d{1,4})\s*:\s*(\d{1,4})(?:/(\d{1,4}))?\s*", value)
     if found is None:
         msg = f'`{name}` must be written "kept:group", such as "2:4", got {value!r}.'

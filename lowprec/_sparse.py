@@ -49,6 +49,8 @@ SPARSE_UNITS = (
 )
 """Presets of hardware that has sparse instructions (PTX ISA 8.5, 9.7.14.5; AMD, CDNA3 ISA, 7.4)."""
 
+_NOTHING = bytes(16)  # room for one zero of any dtype
+
 
 class _Pair(NamedTuple):
     """A sparse operand beside another."""
@@ -141,7 +143,8 @@ def _plain(pair: _Pair, how: tuple[Any, ...], rest: _Rest) -> Any:
     """Return the product of plain numbers."""
     s, names = pair.sparse, pair.names
     pair = pair._replace(other=_as_array(pair.other, names[1] if pair.left else names[0]))
-    shaped: Array = np.broadcast_to(np.zeros((), cast(Array, s.values).dtype), s.shape)  # stands for the dense array
+    # An array of the dense shape that takes no room stands for the dense array.
+    shaped: Array = np.ndarray(s.shape, cast(Array, s.values).dtype, _NOTHING, 0, (0,) * s.ndim)
     call = _Call(*pair.ordered(shaped), how, rest.rng, names, rest.c)
     if takes_all(call.plan, how[1]):
         return _expanded(pair, how, rest)
@@ -173,16 +176,20 @@ def _plain(pair: _Pair, how: tuple[Any, ...], rest: _Rest) -> Any:
 def _sums(s: Sparse24, values: Array, other: Array, total: Array, call: _Call, fresh: bool, left: bool) -> None:
     """Write, or add, the sums of all matrices of a stack; ``other`` is (..., K, N), or (..., M, K) from the left."""
     k, pattern = s.shape[s.axis], pattern_of(s.pattern)
-    if fresh:
-        total[...] = 0
     if not k or not total.size:
+        if fresh:
+            total[...] = 0
         total[np.isnan(total)] = np.nan
         return
-    values, nibbles = np.moveaxis(values, s.axis, -1), s.nibbles
+    values, nibbles = values if s.axis == s.ndim - 1 else np.moveaxis(values, s.axis, -1), s.nibbles
     if values.ndim == 1:
         values, nibbles = values[np.newaxis], nibbles[np.newaxis]
     if not left and values.ndim == 2 and total.ndim > 2 and not _draws(call.plan):
         other, total = other.reshape(-1, k), total.reshape(-1, total.shape[-1])
+    if total.ndim == 2 == other.ndim == values.ndim:
+        rows = SparseRows(np.ascontiguousarray(values), k, pattern.kept, pattern.group, nibbles, pattern)
+        sum_one(rows, other, total, call, Place(0, 0, total.shape[-1], call.seed), fresh, left)
+        return
     batch = total.shape[:-2]
     values, nibbles, other = (np.broadcast_to(x, (*batch, *x.shape[-2:])) for x in (values, nibbles, other))
     for number, index in enumerate(np.ndindex(batch)):
@@ -198,18 +205,27 @@ def _draws(plan: Plan) -> bool:
 
 
 def sum_one(a: SparseRows, b: Array, total: Array, call: _Call, place: Place, fresh: bool, left: bool) -> None:
-    """Add to the sums of one matrix, zeros if ``fresh``: sparse rows times (K, N), or (M, K) times sparse columns."""
+    """Write the sums of one matrix, or add to them: sparse rows times (K, N), or (M, K) times sparse columns.
+
+    If ``fresh``, they start at +0.
+    """
     plan = call.plan if left else exchanged(call.plan)
+    if plan.model is None and not plan.mixed:
+        out = total if left else np.empty(total.shape[::-1], total.dtype)
+        if not left and not fresh:
+            out[...] = total.T
+        _sparse_product.multiply(a, b if left else b.T, out, plan, fresh)
+        if not left:
+            _sparse_product.transpose(out, total)
+        return
+    if fresh:
+        total[...] = 0
     if isinstance(plan.model, Sequential) and is_stochastic(plan.model):
         _sum_drawn(a, b, total, call, place, left)
         return
     turned = not left and (plan.raw or _draws(plan))  # the operands have to keep their sides
     out = total if left else np.ascontiguousarray(total.T)
-    matrix = b if left else b.T
-    if plan.model is None and not plan.mixed:
-        _sparse_product.multiply(a, matrix, out, plan, fresh)
-    else:
-        _sparse_sums.multiply(a, matrix, out, plan, place, turned)
+    _sparse_sums.multiply(a, b if left else b.T, out, plan, place, turned)
     if not left:
         total[...] = out.T
 

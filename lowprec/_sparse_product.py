@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from lowprec.kernels import gemm, sparse_gemm, sparse_tile
 from lowprec.kernels.convert import Operand
 from lowprec.kernels.gemm import Job
 from lowprec.kernels.sparse_gemm import Places
+from lowprec.kernels.transpose import transpose_into
 
 _PACKED_BYTES = 1 << 25  # room for packed B at most
 _ALONE = 3_000_000  # multiply-adds up to which the calling thread works alone
@@ -23,6 +24,7 @@ _PANEL_BYTES = 24 << 10  # of a panel of B, which has to stay in the first-level
 _K_BLOCK = 64
 _ROW_BLOCK = 256
 _PANELS = 2
+_FEW = 1 << 14  # numbers up to which NumPy transposes
 
 
 class SparseRows(NamedTuple):
@@ -72,13 +74,64 @@ def _blocking(m: int, n: int, k: int, group: int, workers: int, item: int) -> _B
     return _Blocking(columns, deep, k_block, vectors, max(1, tall), deep * _up(columns, width) * item)
 
 
-@lru_cache(maxsize=64)
+@cache  # for ever: jobs know its address
 def _table(pattern: SparsityPattern, line: int) -> Array:
     """Return for each byte of two codes how far into a panel the lines of both groups' kept numbers lie."""
     places = place_table(pattern).astype(np.int32)
     codes = np.arange(256)
     both = np.concatenate([places[codes & 15], places[codes >> 4] + pattern.group], axis=1)
     return np.ascontiguousarray(both * np.int32(line))
+
+
+@lru_cache(maxsize=512)
+def _template(
+    plan: Plan,
+    shape: tuple[int, int, int],
+    steps: tuple[int, ...],
+    sizes: tuple[int, int],
+    groups: tuple[int, int],
+    table: int,
+    cut: _Blocking,
+    from_zero: bool,
+    final: bool,
+) -> Array:
+    """Return a job's numbers but for the addresses of a, b, c, packed B and the places.
+
+    ``steps`` are the bytes from row to row of a, of b, from column to column of b, from row to row of c, and from row
+    to row of the nibbles and of the list.
+    """
+    item, how = plan.dtype.itemsize, sparse_tile.SHAPES[lanes(), plan.dtype.itemsize]
+    packers = kernels(plan.a.kind, plan.b.kind, item)
+    m, n, k = shape
+    job = Job(
+        tile=_jit.address(sparse_tile.TILES[lanes(), item], sparse_tile.SIGNATURE),
+        pack=packers.pack,
+        a=0,
+        b=0,
+        c=0,
+        packed_b=0,
+        row_bytes=steps[3],
+        m=m,
+        n=n,
+        k=k,
+        from_zero=int(from_zero),
+        final=int(final),
+        tile_rows=sparse_gemm.CORNER_ROWS,
+        lanes=how.lanes,
+        tile_vectors=cut.vectors,
+        item=item,
+        k_block=cut.k_block,
+        row_block=cut.tall,
+        panel_block=_PANELS,
+        tail=cut.vectors * how.lanes,
+    )
+    left = Operand(0, steps[0] // sizes[0], 1, sizes[0], item, packers.convert_a, *plan.a.numbers)
+    right = Operand(0, steps[2] // sizes[1], steps[1] // sizes[1], sizes[1], item, packers.convert_b, *plan.b.numbers)
+    places = Places(*groups, 0, steps[4], table, 0, steps[5] // 4)
+    return np.array((*job, *[0] * gemm.COUNTERS, *left, *right, *places), np.int64)
+
+
+_NIBBLES, _LISTED = (sparse_gemm.PLACES + Places._fields.index(name) for name in ("nibbles", "listed"))
 
 
 def multiply(a: SparseRows, b: Array, out: Array, plan: Plan, fresh: bool) -> None:
@@ -88,70 +141,48 @@ def multiply(a: SparseRows, b: Array, out: Array, plan: Plan, fresh: bool) -> No
     """
     m, n = out.shape
     item = plan.dtype.itemsize
-    shape = sparse_tile.SHAPES[lanes(), item]
     workers = 1 if m * n * a.values.shape[1] <= _ALONE else _threads.get_num_threads()
     cut = _blocking(m, n, a.k, a.group, workers, item)
-    width = cut.vectors * shape.lanes
-    packers = kernels(plan.a.kind, plan.b.kind, item)
-    tile = _jit.address(sparse_tile.TILES[lanes(), item], sparse_tile.SIGNATURE)
-    table = np.zeros(1, np.int32) if a.pattern is None else _table(a.pattern, width * item)
+    table = (
+        None if a.pattern is None else _table(a.pattern, cut.vectors * sparse_tile.SHAPES[lanes(), item].lanes * item)
+    )
     at_a, at_b, at_c = address(a.values), address(b), address(out)
+    at_nibbles = 0 if a.nibbles is None else address(a.nibbles)
+    at_list = 0 if a.listed is None else address(a.listed)
+    steps = (
+        a.values.strides[0],
+        *b.strides,
+        out.strides[0],
+        0 if a.nibbles is None else a.nibbles.strides[0],
+        0 if a.listed is None else a.listed.strides[0],
+    )
+    sizes, groups = (a.values.itemsize, b.itemsize), (a.kept, a.group)
+    at_table = 0 if table is None else address(table)
     packed = PACKED.borrow(cut.packed + 64)
-    room = _up(address(packed), 64)
     for first in range(0, n, cut.columns):
         for begin in range(0, a.k, cut.deep):
-            part, deep = min(cut.columns, n - first), min(cut.deep, a.k - begin)
-            start = begin // a.group * a.kept
-            job = Job(
-                tile=tile,
-                pack=packers.pack,
-                a=0,
-                b=0,
-                c=at_c + first * item,
-                packed_b=room,
-                row_bytes=out.strides[0],
-                m=m,
-                n=part,
-                k=deep,
-                from_zero=int(fresh and begin == 0),
-                final=int(begin + deep == a.k),
-                tile_rows=sparse_gemm.CORNER_ROWS,
-                lanes=shape.lanes,
-                tile_vectors=cut.vectors,
-                item=item,
-                k_block=cut.k_block,
-                row_block=cut.tall,
-                panel_block=_PANELS,
-                tail=width,
-            )
-            values = a.values
-            left = Operand(
-                at_a + start * values.itemsize,
-                values.strides[0] // values.itemsize,
-                1,
-                values.itemsize,
-                item,
-                packers.convert_a,
-                *plan.a.numbers,
-            )
-            right = Operand(
-                at_b + begin * b.strides[0] + first * b.strides[1],
-                b.strides[1] // b.itemsize,
-                b.strides[0] // b.itemsize,
-                b.itemsize,
-                item,
-                packers.convert_b,
-                *plan.b.numbers,
-            )
-            places = Places(
-                a.kept,
-                a.group,
-                0 if a.nibbles is None else address(a.nibbles) + begin // a.group // 2,
-                0 if a.nibbles is None else a.nibbles.strides[0],
-                address(table),
-                0 if a.listed is None else address(a.listed) + 4 * start,
-                0 if a.listed is None else a.listed.strides[0] // 4,
-            )
-            numbers = np.array((*job, *[0] * gemm.COUNTERS, *left, *right, *places), np.int64)
+            shape = m, min(cut.columns, n - first), min(cut.deep, a.k - begin)
+            whole, start = begin + shape[2] == a.k, begin // a.group * a.kept
+            numbers = _template(plan, shape, steps, sizes, groups, at_table, cut, fresh and begin == 0, whole).copy()
+            numbers[gemm.A_DATA] = at_a + start * sizes[0]
+            numbers[gemm.B_DATA] = at_b + begin * steps[1] + first * steps[2]
+            numbers[gemm.C] = at_c + first * item
+            numbers[gemm.PACKED_B] = _up(address(packed), 64)
+            numbers[_NIBBLES] = at_nibbles and at_nibbles + begin // a.group // 2
+            numbers[_LISTED] = at_list and at_list + 4 * start
             _threads.share(lambda numbers=numbers: sparse_gemm.sparse_gemm(numbers), workers)  # type: ignore[misc]
     PACKED.give_back(packed)
+
+
+def transpose(source: Array, target: Array) -> None:
+    """Write a matrix to another one of float32 or float64, transposed."""
+    if source.size <= _FEW or not target.flags.c_contiguous:
+        target[...] = source.T
+        return
+    pieces = _threads.Pieces(-(-source.shape[0] // _ROW_BLOCK))
+
+    def task() -> None:
+        for piece in pieces:
+            transpose_into(source, target, piece * _ROW_BLOCK, min(source.shape[0], (piece + 1) * _ROW_BLOCK))
+
+    _threads.share(task, min(_threads.get_num_threads(), -(-source.shape[0] // _ROW_BLOCK)))

@@ -50,7 +50,8 @@ def _sum_part(
     out = total.reshape(*batch, each, count)
     begin = None if start is None else _of_result(start, layer, part).reshape(out.shape)
     if kernels is not None:
-        total[...] = 0 if begin is None else begin.reshape(total.shape)
+        if begin is not None:
+            total[...] = begin.reshape(total.shape)
         _sum_sparse(call, columns, total, layer, part, kernels, begin is None)
         return
     if call.plan.raw:  # which of two NaN goes on depends on the side that it is on
@@ -66,7 +67,7 @@ def _sum_part(
 
 
 def _sum_sparse(call: _Call, columns: Array, total: Array, layer: Layer, part: Part, kernels: Any, fresh: bool) -> None:
-    """Add the sums of a part to ``total``, of sparse weights."""
+    """Write the sums of a part to ``total``, or add to them, of sparse weights."""
     from lowprec import _sparse
 
     each, depth = layer.outputs // layer.groups, layer.depth // layer.groups
