@@ -70,6 +70,9 @@ def check(w: Array, x: Array | None, other: Array | None) -> None:
             results[name] = mask, np.where(mask, w, 0)
         gpt = lp.sparsify(w, criterion="sparsegpt", activations=x)
         results["2:4 by SparseGPT"] = gpt.mask, gpt.to_dense()
+        gpt = lp.sparsify(w[:, found.order], criterion="sparsegpt", activations=x[:, found.order])
+        back = np.argsort(found.order)
+        results["2:4 by SparseGPT, channels permuted"] = gpt.mask[:, back], np.asarray(gpt.to_dense())[:, back]
     assert set(made) == set(results)
     for name, (mask, sparse) in results.items():
         row = made[name]
@@ -206,7 +209,7 @@ def test_text() -> None:
     assert "of the activations that the criteria saw" in str(lp.sparsity_report(W, activations=X))
     assert "output error" not in str(lp.sparsity_report(W))
     assert "Storage" not in str(lp.sparsity_report(W, formats=[]))
-    assert repr(report) == "SparsityReport(shape=(10, 24), 10 ways, 5 rows of storage)"
+    assert repr(report) == "SparsityReport(shape=(10, 24), 11 ways, 5 rows of storage)"
     html = report._repr_html_()
     assert html.count("<table>") == 2
     assert html.count("<tr>") == 2 + len(report.table) + len(report.storage)

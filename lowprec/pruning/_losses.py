@@ -79,28 +79,39 @@ def ways(w: Array, hessian: Array | None, criteria: tuple[str, ...], limit: floa
     def masked(name: str, pattern: str, mask: Array, criterion: str = "magnitude") -> Way:
         return Way(name, pattern, criterion, False, mask, np.where(mask, w, 0))
 
-    def permuted(name: str, s: Array, criterion: str) -> Way:
-        found = search_permutation(w, scores=s, method="exhaustive", time_limit=limit)
-        mask = in_order(s, found)
-        return Way(f"{name}, channels permuted", "2:4", criterion, True, mask, np.where(mask, w, 0), found.finished)
+    def found(s: Array) -> ChannelPermutation:
+        return search_permutation(w, scores=s, method="exhaustive", time_limit=limit)
+
+    def permuted(name: str, s: Array, criterion: str, order: ChannelPermutation) -> Way:
+        mask = in_order(s, order)
+        return Way(f"{name}, channels permuted", "2:4", criterion, True, mask, np.where(mask, w, 0), order.finished)
 
     if "magnitude" in criteria:
         yield masked("unstructured 50 %", "", unstructured(scores))
         yield masked("2:4", "2:4", sparsity_mask(w))
         if limit != 0:
-            yield permuted("2:4", scores, "magnitude")
+            yield permuted("2:4", scores, "magnitude", found(scores))
         yield masked("1:2", "1:2", sparsity_mask(w, "1:2"))
         yield masked("4:8 in pairs", "4:8", sparsity_mask(w, "4:8"))
         for how in ("best", "greedy"):
             yield masked(f"2:4 along both axes, {how}", "2:4", sparsity_mask(w, transposable=how))
-    if "wanda" in criteria and hessian is not None:
-        s = scores * np.sqrt(np.diag(hessian))
+    if hessian is None:
+        return
+    s = scores * np.sqrt(np.diag(hessian))
+    order = found(s) if limit != 0 and not {"wanda", "sparsegpt"}.isdisjoint(criteria) else None
+    if "wanda" in criteria:
         yield masked("2:4 by Wanda", "2:4", sparsity_mask(w, criterion=s), "wanda")
-        if limit != 0:
-            yield permuted("2:4 by Wanda", s, "wanda")
-    if "sparsegpt" in criteria and hessian is not None:
+        if order is not None:
+            yield permuted("2:4 by Wanda", s, "wanda", order)
+    if "sparsegpt" in criteria:
+        name = "2:4 by SparseGPT"
         made = sparsify(w, criterion="sparsegpt", hessian=hessian)
-        yield Way("2:4 by SparseGPT", "2:4", "sparsegpt", False, made.mask, np.asarray(made.to_dense()))
+        yield Way(name, "2:4", "sparsegpt", False, made.mask, np.asarray(made.to_dense()))
+        if order is not None:
+            there = order.apply(order.apply(hessian), axis=0)
+            made = sparsify(order.apply(w), criterion="sparsegpt", hessian=there)
+            back = order.apply_inverse(made.mask), order.apply_inverse(np.asarray(made.to_dense()))
+            yield Way(f"{name}, channels permuted", "2:4", "sparsegpt", True, *back, order.finished)
 
 
 def in_order(scores: Array, found: ChannelPermutation) -> Array:

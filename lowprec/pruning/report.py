@@ -245,8 +245,8 @@ def sparsity_report(
     -----
     All 2:4 ways keep half of the elements. Unstructured 50 % keeps the larger half of the whole weight: no choice of
     half the elements keeps more magnitude. "Along both axes" is for weights that are used transposed too. Errors are
-    in float64, from ``x.T @ x``. Ways and their order are those of `lowprec.sparsify` and
-    `lowprec.search_permutation`.
+    in float64, from ``x.T @ x``. All is done by `lowprec.sparsify`, `lowprec.sparsity_mask` and
+    `lowprec.search_permutation`; for SparseGPT channels are permuted by the scores of Wanda.
 
     Stored are the kept elements, four bits for each group, and the scales of block formats; other formats have scales
     too few to count. 4-bit elements (no codebooks) are also reported as "4:8" in pairs and 32-bit ones as "1:2", the
