@@ -270,6 +270,7 @@ def write(folder: Path) -> None:
         "value.txt": command("value", "0.1"),
         "hardware.txt": command("hardware", "zen5"),
         "blocks.txt": command("blocks", "--size", "256"),
+        "sparsity.txt": command("sparsity", "--size", "128"),
     }
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
