@@ -16,13 +16,16 @@ from lowprec.kernels import gemm, sparse_gemm, sparse_tile
 from lowprec.kernels.convert import Operand
 from lowprec.kernels.gemm import Job
 from lowprec.kernels.sparse_gemm import Places
+from lowprec.kernels.tile import Shape
 from lowprec.kernels.transpose import transpose_into
 
 _PACKED_BYTES = 1 << 25  # room for packed B at most
 _ALONE = 3_000_000  # multiply-adds up to which the calling thread works alone
-_PANEL_BYTES = 24 << 10  # of a panel of B, which has to stay in the first-level cache beside a row of the result
-_K_BLOCK = 64
+_PANEL_BYTES = 32 << 10  # of a panel of B, which has to stay in the caches next to the registers
+_K_BLOCK = 128  # measured with 8 lanes: more has fewer vectors to a panel, less passes over the result more often
 _ROW_BLOCK = 256
+_FEW_COLUMNS = 3  # up to which each is multiplied by itself
+_LONG, _SHORT = 1024, 32  # k and rows of a block then
 _PANELS = 2
 _FEW = 1 << 14  # numbers up to which NumPy transposes
 
@@ -46,6 +49,7 @@ class _Blocking(NamedTuple):
     deep: int  # k of such a chunk
     k_block: int
     vectors: int  # of a panel
+    lanes: int  # of a vector
     tall: int  # rows of a piece
     packed: int  # bytes of packed B
 
@@ -55,12 +59,18 @@ def _up(number: int, unit: int) -> int:
     return -(-number // unit) * unit
 
 
+def _shape(n: int, item: int) -> Shape:
+    """Return the micro-kernel's shape."""
+    return sparse_tile.COLUMN if n <= _FEW_COLUMNS else sparse_tile.SHAPES[lanes(), item]
+
+
 @lru_cache(maxsize=512)
 def _blocking(m: int, n: int, k: int, group: int, workers: int, item: int) -> _Blocking:
     """Choose how a product is cut: panels of equal width, as wide as the cache and the registers allow."""
-    shape = sparse_tile.SHAPES[lanes(), item]
+    shape = _shape(n, item)
     unit = group if group % 16 == 0 or group > 8 else 16
-    k_block = _up(_K_BLOCK, unit)
+    few = shape is sparse_tile.COLUMN
+    k_block = _up(_LONG if few else _K_BLOCK, unit)
     most = max(1, min(shape.vectors, _PANEL_BYTES // (k_block * shape.lanes * item)))
     count = -(-n // shape.lanes)
     vectors = -(-count // -(-count // most))
@@ -70,8 +80,9 @@ def _blocking(m: int, n: int, k: int, group: int, workers: int, item: int) -> _B
     if columns >= n:
         fits = max(1, _PACKED_BYTES // (k_block * item * _up(n, width))) * k_block
         deep = min(k, max(deep, fits))
-    tall = min(m, _ROW_BLOCK) if workers == 1 else min(_ROW_BLOCK, -(-m // (4 * workers)))
-    return _Blocking(columns, deep, k_block, vectors, max(1, tall), deep * _up(columns, width) * item)
+    most_rows = _SHORT if few else _ROW_BLOCK
+    tall = min(m, most_rows) if workers == 1 else min(most_rows, -(-m // (4 * workers)))
+    return _Blocking(columns, deep, k_block, vectors, shape.lanes, max(1, tall), deep * _up(columns, width) * item)
 
 
 @cache  # for ever: jobs know its address
@@ -100,11 +111,11 @@ def _template(
     ``steps`` are the bytes from row to row of a, of b, from column to column of b, from row to row of c, and from row
     to row of the nibbles and of the list.
     """
-    item, how = plan.dtype.itemsize, sparse_tile.SHAPES[lanes(), plan.dtype.itemsize]
+    item, (m, n, k) = plan.dtype.itemsize, shape
     packers = kernels(plan.a.kind, plan.b.kind, item)
-    m, n, k = shape
+    which = sparse_tile.TILES[lanes(), item] if cut.lanes > 1 else sparse_tile.column_tile(lanes(), item)
     job = Job(
-        tile=_jit.address(sparse_tile.TILES[lanes(), item], sparse_tile.SIGNATURE),
+        tile=_jit.address(which, sparse_tile.SIGNATURE),
         pack=packers.pack,
         a=0,
         b=0,
@@ -117,13 +128,13 @@ def _template(
         from_zero=int(from_zero),
         final=int(final),
         tile_rows=sparse_gemm.CORNER_ROWS,
-        lanes=how.lanes,
+        lanes=cut.lanes,
         tile_vectors=cut.vectors,
         item=item,
         k_block=cut.k_block,
         row_block=cut.tall,
         panel_block=_PANELS,
-        tail=cut.vectors * how.lanes,
+        tail=cut.vectors * cut.lanes,
     )
     left = Operand(0, steps[0] // sizes[0], 1, sizes[0], item, packers.convert_a, *plan.a.numbers)
     right = Operand(0, steps[2] // sizes[1], steps[1] // sizes[1], sizes[1], item, packers.convert_b, *plan.b.numbers)
@@ -141,6 +152,8 @@ def multiply(a: SparseRows, b: Array, out: Array, plan: Plan, fresh: bool) -> No
     """
     m, n = out.shape
     item = plan.dtype.itemsize
+    if n <= _FEW_COLUMNS:  # the packer's other way writes whole vectors
+        b = np.ascontiguousarray(b.T).T
     workers = 1 if m * n * a.values.shape[1] <= _ALONE else _threads.get_num_threads()
     cut = _blocking(m, n, a.k, a.group, workers, item)
     table = (

@@ -23,43 +23,66 @@ _I32, _I64 = ir.IntType(32), ir.IntType(64)
 
 
 class _Writer(Emitter):
-    """Writes the LLVM of one micro-kernel: a loop over rows around one over kept numbers."""
+    """Writes the LLVM of one micro-kernel: a loop over rows, some at a time, around one over kept numbers."""
 
     def product(self, vectors, args):
         """Emit the product of all rows with a panel ``vectors`` wide."""
+        left = self.rows(self.shape.rows, vectors, args)
+        if self.shape.rows > 1:
+            self.rows(1, vectors, left)
+
+    def rows(self, height, vectors, args):
+        """Emit a loop that takes so many rows at a time, as long as there are so many; return what is left to do."""
         a, b, c, row_bytes, count, rows, flags, ahead = args
         builder = self.builder
-        start, row = builder.block, builder.append_basic_block("row")
-        end = builder.append_basic_block("end")
+        start, body, end = builder.block, builder.append_basic_block("rows"), builder.append_basic_block("end")
         length = builder.mul(count, _I64(self.size + 4))
-        builder.cbranch(builder.icmp_signed(">", rows, _I64(0)), row, end)
-        builder.position_at_end(row)
-        index, at, place, soon = (builder.phi(_I64) for _ in range(4))
-        places = [self.bump(place, v * self.shape.lanes * self.size) for v in range(vectors)]
+        builder.cbranch(builder.icmp_signed(">=", rows, _I64(height)), body, end)
+        builder.position_at_end(body)
+        left, at, place, soon = (builder.phi(_I64) for _ in range(4))
+        sources, targets = [at], [place]
+        for _ in range(height - 1):
+            sources.append(self.bump(sources[-1], length))
+            targets.append(self.bump(targets[-1], row_bytes))
+        after = self.bump(targets[-1], row_bytes)
+        places = [self.bump(each, v * self.shape.lanes * self.size) for each in targets for v in range(vectors)]
         for offset in range(0, vectors * self.shape.lanes * self.size, _LINE):
-            self.prefetch(self.bump(self.bump(place, row_bytes), offset), to_write=True)
+            self.prefetch(self.bump(after, offset), to_write=True)
         for offset in range(0, _AHEAD, _LINE):
             self.prefetch(self.bump(soon, offset))
-        sums = self.row(at, b, places, count, flags)
+        sums = self.sums(sources, b, places, count, flags)
         for where, value in zip(places, sums, strict=True):
             builder.store(value, self.pointer(where, self.vector), align=self.size)
-        for node, begin, step in ((index, _I64(0), 1), (at, a, length), (place, c, row_bytes), (soon, ahead, _AHEAD)):
+        further = (
+            (left, rows, builder.sub(left, _I64(height))),
+            (at, a, self.bump(sources[-1], length)),
+            (place, c, after),
+            (soon, ahead, self.bump(soon, _AHEAD)),
+        )
+        for node, begin, following in further:
             node.add_incoming(begin, start)
-            node.add_incoming(self.bump(node, step), builder.block)
-        builder.cbranch(builder.icmp_signed("<", self.bump(index, 1), rows), row, end)
+            node.add_incoming(following, builder.block)
+        latch = builder.block
+        builder.cbranch(builder.icmp_signed(">=", further[0][2], _I64(height)), body, end)
         builder.position_at_end(end)
+        merged = []
+        for _, begin, following in further:
+            node = builder.phi(_I64)
+            node.add_incoming(begin, start)
+            node.add_incoming(following, latch)
+            merged.append(node)
+        return (merged[1], b, merged[2], row_bytes, count, merged[0], flags, merged[3])
 
     def prefetch(self, address, to_write=False):
         """Ask for a cache line that will be written, or, in the second-level cache, for one that will be read."""
         byte = ir.IntType(8).as_pointer()
         kind = ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32])
         function = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.prefetch.p0")
-        self.builder.call(
-            function, [self.builder.inttoptr(address, byte), _I32(int(to_write)), _I32(3 if to_write else 2), _I32(1)]
-        )
+        how = (_I32(int(to_write)), _I32(3 if to_write else 2), _I32(1))
+        self.builder.call(function, [self.builder.inttoptr(address, byte), *how])
 
-    def row(self, a, b, places, count, flags):
-        """Emit the sums of one row; return them."""
+    def sums(self, sources, b, places, count, flags):
+        """Emit the sums of some rows at once; return them, row by row."""
         builder, before = self.builder, self.builder.block
         fetch, ready, body, done, canonical, store = (
             builder.append_basic_block(name) for name in ("fetch", "ready", "j_loop", "done", "canonical", "store")
@@ -73,20 +96,22 @@ class _Writer(Emitter):
         builder.position_at_end(ready)
         zero = ir.Constant(self.vector, [0.0] * self.shape.lanes)
         first = [self.phi(((zero, before), (value, fetch))) for value in fetched]
-        words = builder.add(a, builder.mul(count, _I64(self.size)))
+        words = [builder.add(source, builder.mul(count, _I64(self.size))) for source in sources]
         builder.cbranch(builder.icmp_signed(">", count, _I64(0)), body, done)
 
         builder.position_at_end(body)
         j = builder.phi(_I64)
         sums = [builder.phi(self.vector) for _ in places]
-        number = self.bump(a, builder.mul(j, _I64(self.size)))
-        spread = self.splat(builder.load(self.pointer(number, self.real), align=self.size))
-        word = builder.load(self.pointer(self.bump(words, builder.mul(j, _I64(4))), _I32), align=4)
-        line = builder.add(b, builder.zext(word, _I64))
-        results = [
-            self.fma(spread, self.load(self.bump(line, v * self.shape.lanes * self.size)), each)
-            for v, each in enumerate(sums)
-        ]
+        vectors, results = len(places) // len(sources), []
+        for i, source in enumerate(sources):
+            number = self.bump(source, builder.mul(j, _I64(self.size)))
+            spread = self.splat(builder.load(self.pointer(number, self.real), align=self.size))
+            word = builder.load(self.pointer(self.bump(words[i], builder.mul(j, _I64(4))), _I32), align=4)
+            line = builder.add(b, builder.zext(word, _I64))
+            results += [
+                self.fma(spread, self.load(self.bump(line, v * self.shape.lanes * self.size)), sums[i * vectors + v])
+                for v in range(vectors)
+            ]
         j.add_incoming(_I64(0), ready)
         j.add_incoming(self.bump(j, 1), body)
         for value, begin, result in zip(sums, first, results, strict=True):
@@ -135,6 +160,7 @@ SHAPES = {
     ("plain", 4): Shape(1, 2, 4),
     ("plain", 8): Shape(1, 2, 2),
 }
+COLUMN = Shape(8, 1, 1)  # for one column: some rows at once, as each waits for its own sum
 SIGNATURE = "void(int64, int64, int64, int64, int64, int64, int64, int64, int64)"
 _FLOAT, _DOUBLE = ir.FloatType(), ir.DoubleType()
 
@@ -145,6 +171,9 @@ _tile_plain = _tile(SHAPES["plain", 4], _FLOAT, emulated=True)
 _tile_16_double = _tile(SHAPES["16", 8], _DOUBLE)
 _tile_8_double = _tile(SHAPES["8", 8], _DOUBLE)
 _tile_4_double = _tile(SHAPES["4", 8], _DOUBLE)
+_column = _tile(COLUMN, _FLOAT)
+_column_plain = _tile(COLUMN, _FLOAT, emulated=True)
+_column_double = _tile(COLUMN, _DOUBLE)
 _tile_plain_double = _tile(SHAPES["plain", 8], _DOUBLE)
 
 
@@ -188,6 +217,21 @@ def sparse_plain_double(a, b, c, row_bytes, count, rows, vectors, flags, ahead):
     _tile_plain_double(a, b, c, row_bytes, count, rows, vectors, flags, ahead)
 
 
+def sparse_column(a, b, c, row_bytes, count, rows, vectors, flags, ahead):
+    """Multiply one column of float32."""
+    _column(a, b, c, row_bytes, count, rows, vectors, flags, ahead)
+
+
+def sparse_column_plain(a, b, c, row_bytes, count, rows, vectors, flags, ahead):
+    """Multiply one column of float32 without an FMA instruction."""
+    _column_plain(a, b, c, row_bytes, count, rows, vectors, flags, ahead)
+
+
+def sparse_column_double(a, b, c, row_bytes, count, rows, vectors, flags, ahead):
+    """Multiply one column of float64."""
+    _column_double(a, b, c, row_bytes, count, rows, vectors, flags, ahead)
+
+
 TILES = {
     ("16", 4): sparse_16,
     ("8", 4): sparse_8,
@@ -198,3 +242,10 @@ TILES = {
     ("4", 8): sparse_4_double,
     ("plain", 8): sparse_plain_double,
 }
+
+
+def column_tile(lanes: str, item: int):
+    """Return the micro-kernel for one column."""
+    if item == 8:
+        return sparse_column_double
+    return sparse_column_plain if lanes == "plain" else sparse_column
