@@ -156,9 +156,7 @@ def multiply(a: SparseRows, b: Array, out: Array, plan: Plan, fresh: bool) -> No
         b = np.ascontiguousarray(b.T).T
     workers = 1 if m * n * a.values.shape[1] <= _ALONE else _threads.get_num_threads()
     cut = _blocking(m, n, a.k, a.group, workers, item)
-    table = (
-        None if a.pattern is None else _table(a.pattern, cut.vectors * sparse_tile.SHAPES[lanes(), item].lanes * item)
-    )
+    table = None if a.pattern is None else _table(a.pattern, cut.vectors * cut.lanes * item)
     at_a, at_b, at_c = address(a.values), address(b), address(out)
     at_nibbles = 0 if a.nibbles is None else address(a.nibbles)
     at_list = 0 if a.listed is None else address(a.listed)
