@@ -147,7 +147,13 @@ def plain_array(x: object, name: str) -> Array:
     if isinstance(x, np.ma.MaskedArray):
         msg = f"`{name}` must not be a masked array, whose mask would be lost; pass {name}.filled(...)."
         raise TypeError(msg)
-    return np.asarray(x)
+    try:
+        return np.asarray(x)
+    except TypeError as error:
+        if "unasked" not in str(error):  # what arrays with scales or places say
+            raise
+        msg = f"`{name}` must be a plain array, got {type(x).__name__}: {error}"
+        raise TypeError(msg) from None
 
 
 class Source(NamedTuple):

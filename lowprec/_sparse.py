@@ -295,9 +295,9 @@ def sum_rows(vecdot: Callable[..., Any], a: Any, b: Any, how: tuple[Any, ...], c
         return vecdot(*dense, c=c, out=out, **keywords)
     other = _as_array(pair.other, "b" if pair.left else "a")
     plan = _Call(*pair._replace(other=other).ordered(s.values), how, rng).plan
-    if plan.stochastic or takes_all(plan, how[1]) or plan.integer or not s.size:
+    shape = _broadcast(s.shape[:-1], other.shape[:-1])
+    if shape is None or not s.size or plan.stochastic or takes_all(plan, how[1]):
         return vecdot(*dense, c=c, out=out, **keywords)
-    shape = np.broadcast_shapes(s.shape[:-1], other.shape[:-1])
     columns = _sparse_sums.columns_of(s.nibbles, pattern_of(s.pattern), s.values.shape[-1])
     inside = np.count_nonzero(columns < s.shape[-1], axis=-1)
     if (inside != inside.flat[0]).any():  # rows of several lengths
@@ -307,6 +307,14 @@ def sum_rows(vecdot: Callable[..., Any], a: Any, b: Any, how: tuple[Any, ...], c
     gathered = np.take_along_axis(np.broadcast_to(other, (*shape, other.shape[-1])), spread, axis=-1)
     kept = s.values[..., :length]
     return vecdot(*((kept, gathered) if pair.left else (gathered, kept)), c=c, out=out, **keywords)
+
+
+def _broadcast(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Return the shape that two shapes broadcast to, if they do."""
+    try:
+        return np.broadcast_shapes(one, other)
+    except ValueError:
+        return None
 
 
 def _of_lengths(vecdot: Callable[..., Any], pair: _Pair, columns: Array, inside: Array, keywords: Any) -> Any:
