@@ -213,7 +213,7 @@ def search_permutation(
     rng : int or numpy.random.Generator, optional
         Seed of these swaps; needed for them.
     time_limit : float, optional
-        Seconds, after which the best order so far is returned, with ``finished=False``.
+        Seconds of search, after which the best order so far is returned, with ``finished=False``.
     progress : bool
         Show a bar (needs tqdm: ``pip install "lowprec[quantize]"``).
 
@@ -240,8 +240,9 @@ def search_permutation(
     it. The kept parts are of the scores themselves, in float64.
 
     A greedy search holds a table of 8 bytes for each two channels and computes ``rows * channels**2`` maxima; a step
-    renews two groups of it. A window of two groups of ``"2:4"`` takes ``70 * rows`` sums. A last group that is not
-    whole keeps its size; which channels it has is part of the search.
+    renews two groups of it. Ended before the table is full, it leaves channels as they were. A window of two groups of
+    ``"2:4"`` takes ``70 * rows`` sums. A last group that is not whole keeps its size; which channels it has is part of
+    the search.
 
     References
     ----------
@@ -289,6 +290,7 @@ def search_permutation(
         else:
             search = _search.Windows(values, wanted, clock, many)
         search.run(tries, random)
+        seconds = clock.seconds()
     order = search.order[:size]
     if wanted.run == 1:
         order = np.concatenate([np.sort(part) for part in np.split(order, range(wanted.group, size, wanted.group))])
@@ -297,7 +299,7 @@ def search_permutation(
         np.array_equal(order, np.arange(size)) or after <= before
     ):  # or the rounding to whole numbers made the difference
         order, after = np.arange(size), before
-    return ChannelPermutation(order, str(wanted), before, after, clock.seconds(), not clock.late)
+    return ChannelPermutation(order, str(wanted), before, after, seconds, not clock.late)
 
 
 def kept_part(scores: Array, pattern: SparsityPattern) -> float:
