@@ -3,8 +3,7 @@
 import numpy as np
 
 import lowprec as lp
-
-from .common import medians, some
+from benchmarks.common import medians, some
 
 _EVERY = ["1024x1024x64", "1024x1024x1024", "2048x2048x256", "4096x4096x64", "4096x4096x2048"]
 _SHAPES = some(_EVERY, _EVERY[:1])

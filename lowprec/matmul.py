@@ -48,7 +48,7 @@ def matmul(
     ----------
     a, b : array_like
         Operands with the shapes and the broadcasting of `numpy.matmul`: ``(..., M, K)`` and ``(..., K, N)``, or 1-D.
-        Real numbers of any dtype that `encode` takes, ml_dtypes arrays as they are, or one or two `QuantizedArray`.
+        Real numbers of any dtype that `encode` takes, ml_dtypes arrays as they are, `QuantizedArray` or `Sparse24`.
     dtype : str, FloatFormat, dtype, or a pair of them, optional
         Format that `a` and `b` are rounded to, each element once; a pair gives one for each. None: they are already
         in the format of their dtype. Floats with an integer format, or with a block format such as ``"mxfp4"``, are
@@ -306,7 +306,7 @@ def linear(
     ----------
     x : array_like, shape (..., K)
         Inputs.
-    w : array_like, shape (N, K)
+    w : array_like, QuantizedArray or Sparse24, shape (N, K)
         Weights, one row per output.
     bias : array_like, shape (N,) or (), optional
         Rounded to the accumulator's format, and added to the finished sum with one rounding there.
