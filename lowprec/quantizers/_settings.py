@@ -76,7 +76,9 @@ def weight_of(w: Any) -> Array:
 def activations_of(x: Any, inputs: int, name: str = "x") -> Array:
     """Return calibration activations as (tokens, inputs), finite, one token or more."""
     if x is None:
-        msg = f"`{name}` must hold calibration activations of shape (tokens, {inputs}), got None; run the layer's inputs."
+        msg = (
+            f"`{name}` must hold calibration activations of shape (tokens, {inputs}), got None; run the layer's inputs."
+        )
         raise TypeError(msg)
     values = finite(x, name)
     if values.ndim < 1 or values.shape[-1] != inputs:
