@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from lowprec import _quantized, _sparse_product, _sparse_sums, hardware
-from lowprec._block_sums import How
+from lowprec import _checks, _quantized, _sparse_integer_product, _sparse_product, _sparse_sums, hardware
+from lowprec._block_sums import How, _points, _side, _whole_numbers, model_of
 from lowprec._call import (
     _as_array,
     _bias,
@@ -32,7 +32,9 @@ from lowprec._patterns import pattern_of
 from lowprec._plan import Plan
 from lowprec._sparse_product import SparseRows
 from lowprec._sums import Layout
-from lowprec.accumulators import Chunked, Sequential
+from lowprec.accumulators import Chunked, Integer, Sequential
+from lowprec.blocks import is_block_name
+from lowprec.formats import IntFormat
 from lowprec.formats import format as resolve
 from lowprec.rounding import Rounding
 from lowprec.sparse_arrays import Sparse24
@@ -114,7 +116,7 @@ def _quantises(dtype: Any, pair: _Pair) -> bool:
 def takes_all(plan: Plan, accumulator: Any) -> bool:
     """Say whether a sum is that of the dense product: by hardware without sparse instructions, or of integers."""
     if plan.integer:
-        return True
+        return plan.model != Integer() or max(plan.a.fmt.bits, plan.b.fmt.bits) > 8
     inner = accumulator.inner if isinstance(accumulator, Chunked) else accumulator
     if not isinstance(inner, str):
         return False
@@ -218,6 +220,12 @@ def sum_one(a: SparseRows, b: Array, total: Array, call: _Call, place: Place, fr
         if not left:
             _sparse_product.transpose(out, total)
         return
+    if plan.integer:
+        start = None if fresh else total if left else total.T
+        formats = (cast(IntFormat, plan.a.fmt), cast(IntFormat, plan.b.fmt))
+        found = _sparse_integer_product.product(a, b if left else b.T, start=start, formats=formats)
+        total[...] = found if left else found.T
+        return
     if fresh:
         total[...] = 0
     if isinstance(plan.model, Sequential) and is_stochastic(plan.model):
@@ -264,7 +272,8 @@ def _with_scales(pair: _Pair, how: tuple[Any, ...], rest: _Rest) -> Any:
         is_whole(other) if scaled[0] and not scaled[1] else is_whole(s.values) if scaled[1] and not scaled[0] else False
     )
     if flying or whole or all(scaled):
-        return _expanded(pair, how, rest)
+        found = _bytes(pair, given, rest, flying)
+        return _expanded(pair, how, rest) if found is None else found
     # One operand becomes plain numbers.
     wide = given.dtype is not None
     q: Any = s.values if scaled[0] else other
@@ -279,6 +288,55 @@ def _with_scales(pair: _Pair, how: tuple[Any, ...], rest: _Rest) -> Any:
     if rest.bias is None:
         return _plain(numbers, tuple(given), rest)
     total = np.asarray(_plain(numbers, tuple(given._replace(out_dtype=None)), rest._replace(out=None, bias=None)))
+    return _quantized._finished(total, None, None, given, rest.rng, rest.out, rest.bias)
+
+
+def _bytes(pair: _Pair, how: How, rest: _Rest, flying: bool) -> Any:
+    """Return the product of integers of at most 8 bits whose scales do not differ along K; None for all others."""
+    s, other = pair.sparse, pair.other
+    if s.ndim != 2 or np.ndim(other) < 2 or how.rounding == "stochastic" or rest.c is not None:
+        return None
+    if model_of(how.accumulator) not in (None, Integer()):
+        return None
+    if flying and any(
+        is_block_name(fmt) for fmt in (how.dtype if isinstance(how.dtype, (tuple, list)) else [how.dtype])
+    ):
+        return None
+    _checks.modes(how.rounding, how.overflow, how.subnormals, how.random_bits)
+    shape = np.shape(other)
+    if len(shape) > 2:
+        if pair.left or is_quantized(other):
+            return None
+        pair = pair._replace(other=_as_array(other, pair.names[0]).reshape(-1, shape[-1]))
+    a, b, given = _quantized.operands(*pair.ordered(s.values), how, rest.rng)
+    if given.dtype is not None or not (is_quantized(a) and is_quantized(b)):
+        return None
+    sparse, other = (a, b) if pair.left else (b, a)
+    fits = all(isinstance(q.format, IntFormat) and q.format.bits <= 8 and q.offset is None for q in (sparse, other))
+    if not fits or s.shape[s.axis] != other.shape[0 if pair.left else 1] or not s.shape[s.axis]:
+        return None
+    sides = (_side(sparse, s.axis, np.float32), _side(other, 0 if pair.left else 1, np.float32))
+    if any(side.block < q.shape[side.axis] for side, q in zip(sides, (sparse, other), strict=True)):
+        return None
+    if any(np.signbit(side.scale).any() for side in sides):
+        return None
+    pattern = pattern_of(s.pattern)
+    codes, matrix = _whole_numbers(sparse), _whole_numbers(other)
+    if not pair.left:
+        codes, matrix = codes.T, matrix.T
+    rows = SparseRows(np.ascontiguousarray(codes), s.shape[s.axis], pattern.kept, pattern.group, s.nibbles, pattern)
+    scales = [np.take(side.scale, 0, axis=side.axis) for side in sides]
+    points = [_points(side, 0) for side in sides]
+    total = _sparse_integer_product.product(
+        rows,
+        matrix,
+        zero_a=points[0],
+        zero_b=points[1],
+        row_scale=scales[0],
+        column_scale=scales[1],
+        formats=(cast(IntFormat, sparse.format), cast(IntFormat, other.format)),
+    )
+    total = total if pair.left else np.ascontiguousarray(total.T).reshape(*shape[:-1], -1)
     return _quantized._finished(total, None, None, given, rest.rng, rest.out, rest.bias)
 
 

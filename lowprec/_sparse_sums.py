@@ -55,7 +55,8 @@ def multiply(a: SparseRows, b: Array, out: Array, plan: Plan, place: Place, flip
     run = evaluation(plan.model, formats[::-1] if flipped else formats, plan.item)
     for left in range(0, n, step):
         y = values(b[:, left : left + step], plan.b, plan)
-        pieces = [(i, j) for j in range(0, y.shape[1], _COLUMNS) for i in range(m)]
+        # A row that keeps nothing below K stays as it is.
+        pieces = [(i, j) for j in range(0, y.shape[1], _COLUMNS) for i in range(m) if stay[i]]
         claimed = _threads.Pieces(len(pieces))
 
         def task(y: Array = y, left: int = left, pieces: Any = pieces, claimed: Any = claimed) -> None:
