@@ -44,6 +44,11 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "c": (lambda: lp.matmul(S, B, c=np.ones((2, 2))), ValueError, r"`c` must broadcast .* \(3, 2\), got \(2, 2\)"),
     "out": (lambda: lp.matmul(S, B, out=np.empty((2, 3), F32)), ValueError, r"`out` must have shape \(3, 2\)"),
     "vecdot": (lambda: lp.vecdot(S, B[:7].T), ValueError, "`a` and `b` must have last axes of one length"),
+    "vecdot, batch": (
+        lambda: lp.vecdot(S, B.T),
+        ValueError,
+        r"`a` and `b` must have leading axes that broadcast together, got shapes \(3, 8\)",
+    ),
     "vecdot, no axis": (lambda: lp.vecdot(S, 1.0), ValueError, "`a` and `b` must have at least one axis"),
     "linear": (lambda: lp.linear(B[:7].T, S), ValueError, r"`x` must have shape \(..., K\) with K = 8"),
     "linear, axes": (lambda: lp.linear(B.T, sparse(2, 3, 8)), ValueError, r"`w` must have shape \(N, K\)"),

@@ -159,6 +159,19 @@ def test_blocks_count_kept_elements(name: str) -> None:
         assert_same_bits(got, want, f"{pattern}, on the right")
 
 
+@pytest.mark.parametrize("name", BLOCKS)
+def test_blocks_of_nothing(name: str) -> None:
+    """A row that keeps nothing below K: c or +0, beside rows that keep something."""
+    accumulator, fmt = BLOCKS[name]
+    values = np.zeros((3, 2), lp.format(fmt).storage_dtype)
+    values[1] = 1
+    s = lp.Sparse24(values[:, :2], np.uint8([[2, 3], [0, 1], [2, 3]]), length=2)
+    b = np.ones((2, 5), values.dtype)
+    for c in (None, np.full((3, 5), -2.0)):
+        want = np.repeat([[0.0], [2.0], [0.0]], 5, 1) + (0 if c is None else c)
+        np.testing.assert_array_equal(lp.matmul(s, b, accumulator=accumulator, c=c).astype(float), want)
+
+
 def test_blocks_are_those_of_the_compressed_row() -> None:
     """One block of 4 kept elements is 8 dense ones: 2**12 + 1 + 1 is seen in float16 only if summed together."""
     s = lp.Sparse24(np.float16([[2048, 1, 0, 1]]), np.uint8([[0, 3, 0, 3]]))
@@ -265,6 +278,14 @@ def test_integer_shapes(rng: np.random.Generator) -> None:
             assert_same_bits(lp.matmul(np.asfortranarray(b.T), kept.s.T), np.ascontiguousarray(want.T))
     finally:
         lp.set_num_threads(before)
+
+
+def test_no_integers() -> None:
+    """No rows, no columns, no k: zeros, or c."""
+    for m, k, n in ((0, 8, 0), (2, 0, 3), (0, 8, 3), (2, 8, 0), (0, 0, 0)):
+        s, b = keep(np.zeros((m, k), np.int8)).s, np.zeros((k, n), np.int8)
+        assert_same_bits(lp.matmul(s, b), np.zeros((m, n), np.int32), f"{m} {k} {n}")
+        assert_same_bits(lp.matmul(s, b, c=np.full((m, n), 7)), np.full((m, n), 7, np.int32), f"{m} {k} {n}")
 
 
 def test_integer_extremes() -> None:
