@@ -256,6 +256,26 @@ def test_quantized_weight_counts_by_its_numbers() -> None:
     assert np.array_equal(lp.search_permutation(q).order, lp.search_permutation(q.dequantize(np.float64)).order)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_all_divisions_of_a_group_and_a_half(seed: int) -> None:
+    """Six channels: any four are the first group, and all of the other two is kept."""
+    w = weight(seed, 5, 6)
+    best = max(
+        kept(abs(w), [*four, *(c for c in range(6) if c not in four)], "2:4") for four in combinations(range(6), 4)
+    )
+    found = lp.search_permutation(w, method="exhaustive")
+    assert found.kept_after * abs(w).sum() == pytest.approx(best, rel=1e-13)
+
+
+@pytest.mark.parametrize("method", ["greedy", "exhaustive"])
+def test_one_escape_is_never_worse(method: str) -> None:
+    w = weight(20, 16, 40)
+    plain = lp.search_permutation(w, method=method).kept_after
+    found = [lp.search_permutation(w, method=method, escapes=1, rng=seed).kept_after for seed in range(20)]
+    assert min(found) == plain
+    assert max(found) > plain
+
+
 @pytest.mark.parametrize("method", ["greedy", "exhaustive"])
 def test_escapes_are_reproducible_and_never_worse(method: str) -> None:
     w = weight(14, 16, 40)

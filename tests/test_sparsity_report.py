@@ -192,6 +192,7 @@ def test_bytes_of_block_formats(fmt: str) -> None:
     assert row["dense_bytes"] == q.nbytes - alone
     assert row["sparse_bytes"] == lp.sparsify(q).nbytes - alone
     assert row["scale_bits"] == 0.25
+    assert row["sparse_bits"] == lp.block_format(fmt).element.bits / 2 + 1 + 0.25
 
 
 # ----------------------------------------------------------------------------------------------------------- printing

@@ -77,8 +77,11 @@ class Search:
     """An order of channels and what it keeps, in whole numbers.
 
     `scores` are rows x channels, float64, from 0 to 1. The last group is filled up with channels that are worth nothing
-    and never leave it.
+    and never leave it. An escape moves `shaken` channels: enough that the next step
+    does not just put them back.
     """
+
+    shaken = 2
 
     def __init__(self, scores: Array, pattern: SparsityPattern, clock: Clock) -> None:
         self.pattern, self.clock = pattern, clock
@@ -104,22 +107,22 @@ class Search:
         """Go back to an order."""
         raise NotImplementedError
 
-    def disturb(self, first: int, second: int) -> None:
-        """Swap the channels of two places, whatever that costs."""
+    def disturb(self, places: Array) -> None:
+        """Move the channel of each place to the next, whatever that costs; places of different groups."""
         raise NotImplementedError
 
     def run(self, escapes: int, rng: np.random.Generator) -> None:
-        """Improve, then as often as is asked for make a random swap, improve again, and keep that if it is better."""
+        """Improve, then as often as asked move some channels at random, improve again, and keep that if no worse."""
         self.improve()
         best, size = self.kept(), self.pattern.group
         for _ in range(escapes if self.groups > 1 else 0):
             if self.clock.over():
                 return
             saved = self.order.copy()
-            first, second = (int(place) for place in rng.integers(0, self.real, 2))
-            while first // size == second // size:
-                second = int(rng.integers(0, self.real))
-            self.disturb(first, second)
+            places = rng.integers(0, self.real, min(self.shaken, self.groups))
+            while len(set(places // size)) < len(places):
+                places = rng.integers(0, self.real, len(places))
+            self.disturb(places)
             self.improve()
             found = self.kept()
             if found < best:
@@ -129,6 +132,8 @@ class Search:
 
 class Swaps(Search):
     """Swap the two channels that gain most, until none gain."""
+
+    shaken = 3
 
     def __init__(self, scores: Array, pattern: SparsityPattern, clock: Clock) -> None:
         super().__init__(scores, pattern, clock)
@@ -183,10 +188,10 @@ class Swaps(Search):
         head = (self.scores, self.order, self.place, self.real)
         kernels.renew(*head, *self._state, first, second)
 
-    def disturb(self, first: int, second: int) -> None:
-        """Swap the channels of two places, whatever that costs."""
-        self.order[[first, second]] = self.order[[second, first]]
-        self._moved([first // self.pattern.group, second // self.pattern.group])
+    def disturb(self, places: Array) -> None:
+        """Move the channel of each place to the next, whatever that costs; places of different groups."""
+        self.order[places] = np.roll(self.order[places], 1)
+        self._moved([int(group) for group in places // self.pattern.group])
 
     def _moved(self, groups: list[int]) -> None:
         self.place[self.order] = np.arange(len(self.order))
@@ -234,10 +239,10 @@ class Windows(Search):
             if not divided:
                 return
 
-    def disturb(self, first: int, second: int) -> None:
-        """Swap the channels of two places, whatever that costs."""
-        self.order[[first, second]] = self.order[[second, first]]
-        self.changed[[first // self.pattern.group, second // self.pattern.group]] = self.now
+    def disturb(self, places: Array) -> None:
+        """Move the channel of each place to the next, whatever that costs; places of different groups."""
+        self.order[places] = np.roll(self.order[places], 1)
+        self.changed[places // self.pattern.group] = self.now
         self.now += 1  # later than what has been seen, and earlier than what comes
 
     def forget(self, saved: Array) -> None:

@@ -209,9 +209,10 @@ def search_permutation(
         What is to be kept, 0 or more, in the shape of `w`: for example ``abs(w) * norms`` of Wanda. ``abs(w)`` if not
         given.
     escapes : int
-        How often, at the end, two channels are swapped at random and the search goes on; kept where that is no worse.
+        How often, at the end, two channels (greedy: three) change places at random and the search goes on; kept where
+        that is no worse.
     rng : int or numpy.random.Generator, optional
-        Seed of these swaps; needed for them.
+        Seed of these moves; needed for them.
     time_limit : float, optional
         Seconds of search, after which the best order so far is returned, with ``finished=False``.
     progress : bool
