@@ -181,7 +181,8 @@ def _sums(s: Sparse24, values: Array, other: Array, total: Array, call: _Call, f
     if not k or not total.size:
         if fresh:
             total[...] = 0
-        total[np.isnan(total)] = np.nan
+        if total.dtype.kind == "f":
+            total[np.isnan(total)] = np.nan
         return
     values, nibbles = values if s.axis == s.ndim - 1 else np.moveaxis(values, s.axis, -1), s.nibbles
     if values.ndim == 1:
