@@ -1,4 +1,8 @@
-"""Exact products of sparse rows of small integers with a matrix: blocking, threads, and the run of the kernels."""
+"""Exact products of sparse rows of small integers with a matrix: blocking, threads, and the run of the kernels.
+
+An instruction takes four k, where the dense product's takes two 16-bit integers of a word. Where the CPU has VPDPBUSD,
+the dense product's takes four as well, so that no gain is to be expected there.
+"""
 
 from __future__ import annotations
 

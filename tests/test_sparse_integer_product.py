@@ -26,7 +26,7 @@ from lowprec.reference import integer_dot
 Array = np.ndarray[Any, Any]
 CODES = {"2:4": (0x4, 0x8, 0x9, 0xC, 0xD, 0xE), "4:8": (0x4, 0x8, 0x9, 0xC, 0xD, 0xE), "1:2": (0x4, 0xE)}
 # Panels are 8 to 128 columns wide, the first four columns go another way; a block of k is 32 to 256 long.
-SHAPES = [(1, 1, 1), (7, 5, 17), (5, 70, 3), (13, 70, 49)]
+SHAPES = [(7, 5, 17), (5, 70, 3), (13, 70, 49)]
 WAYS = [way for way in ("maddwd", "plain") if way in _dots.can()]
 
 
@@ -105,13 +105,12 @@ def test_every_code(way: str) -> None:
 
 @pytest.mark.parametrize(("one", "other"), PAIRS)
 def test_every_pairing(one: str, other: str, way: str) -> None:
-    """Also where all numbers are at an end of the range, so that any sum of too few bits would show."""
-    for kind, (number, (m, k, n)) in itertools.product(("any", "low", "high", "ends"), enumerate(SHAPES)):
+    """All numbers are at an end of the range, or most of them, so that any sum of too few bits would show."""
+    for kind, (number, (m, k, n)) in itertools.product(("low", "high", "ends"), enumerate(SHAPES)):
         a, b = make(one, m, k, number, kind), array(other, (k, n), number + 9, kind)
         assert np.array_equal(product(a.rows, b), want(a, b)), (m, k, n)
-        if kind != "any":
-            opposite = array(other, (k, n), number, "high" if kind == "low" else "low")
-            assert np.array_equal(product(a.rows, opposite), want(a, opposite)), (m, k, n)
+        opposite = array(other, (k, n), number, "high" if kind == "low" else "low")
+        assert np.array_equal(product(a.rows, opposite), want(a, opposite)), (m, k, n)
 
 
 @pytest.mark.parametrize("pattern", CODES)

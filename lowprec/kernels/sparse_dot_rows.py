@@ -44,7 +44,7 @@ class Columns(NamedTuple):
     mask: int  # kept numbers are ``((x & mask) ^ flip) - less`` with a word to subtract for each row
     flip: int
     row_lesses: int
-    columns: int  # address of the bytes of the first column, already masked and flipped, adjacent, and a few to spare
+    columns: int  # address of the bytes of the first column, already masked and flipped, adjacent
     column_step: int  # bytes from a column to the next
     column_lesses: int
     c: int
