@@ -21,8 +21,11 @@ from lowprec.kernels.transpose import transpose_into
 
 _PACKED_BYTES = 1 << 25  # room for packed B at most
 _ALONE = 3_000_000  # multiply-adds up to which the calling thread works alone
-_PANEL_BYTES = 32 << 10  # of a panel of B, which has to stay in the caches next to the registers
-_K_BLOCK = 128  # measured with 8 lanes: more has fewer vectors to a panel, less passes over the result more often
+# Measured with 8 lanes. Panels of many vectors need few passes over the numbers kept, blocks of many k few passes over
+# the result. Lines of an odd number of vectors spread over the sets of the first-level cache.
+_PANEL_BYTES = 28 << 10  # of a panel of B, which has to stay in that cache
+_K_BLOCK, _NARROW_K_BLOCK, _WIDE_LANES_K_BLOCK = 80, 128, 48
+_NARROW = 8  # vectors that are one panel
 _ROW_BLOCK = 256
 _FEW_COLUMNS = 3  # up to which each is multiplied by itself
 _LONG, _SHORT = 1024, 32  # k and rows of a block then
@@ -70,10 +73,13 @@ def _blocking(m: int, n: int, k: int, group: int, workers: int, item: int) -> _B
     shape = _shape(n, item)
     unit = group if group % 16 == 0 or group > 8 else 16
     few = shape is sparse_tile.COLUMN
-    k_block = _up(_LONG if few else _K_BLOCK, unit)
-    most = max(1, min(shape.vectors, _PANEL_BYTES // (k_block * shape.lanes * item)))
     count = -(-n // shape.lanes)
+    narrow = count <= min(_NARROW, shape.vectors) and shape.lanes <= 8
+    k_block = _NARROW_K_BLOCK if narrow else _K_BLOCK if shape.lanes <= 8 else _WIDE_LANES_K_BLOCK
+    k_block = _up(_LONG if few else k_block, unit)
+    most = count if narrow else max(1, min(shape.vectors, _PANEL_BYTES // (k_block * shape.lanes * item)))
     vectors = -(-count // -(-count // most))
+    vectors += not narrow and vectors % 2 == 0 and vectors < most
     width = vectors * shape.lanes
     deep = min(k, max(1, 8192 // k_block) * k_block)
     columns = min(n, max(1, _PACKED_BYTES // (deep * item * width)) * width)

@@ -29,6 +29,7 @@ from lowprec.kernels.gemm import (
 from lowprec.kernels.pack import WORST, _beyond, _operand
 from lowprec.kernels.tile import FROM_ZERO, LAST
 from lowprec.kernels.words import (
+    add_to_four,
     at_address,
     atomic_add,
     call_6,
@@ -76,11 +77,7 @@ def _from_nibbles(p, row, first_group, groups, line, target):
     span = 2 * p.group * line
     if p.kept == 2:
         for i in range(groups // 2):
-            at, base = 4 * np.int64(source[i]), np.int32(i * span)
-            out[4 * i] = table[at] + base
-            out[4 * i + 1] = table[at + 1] + base
-            out[4 * i + 2] = table[at + 2] + base
-            out[4 * i + 3] = table[at + 3] + base
+            add_to_four(p.table + 16 * np.int64(source[i]), target + 16 * i, np.int32(i * span))
     else:
         for i in range(groups // 2):
             at, base = step * np.int64(source[i]), np.int32(i * span)
@@ -107,6 +104,8 @@ def _pack_rows(j, p, first, rows, first_k, count, line, packed, scratch):
     o = _operand(j.a)
     start, kept = first_k // p.group * p.kept, (count + p.group - 1) // p.group * p.kept
     length = kept * (j.item + 4)
+    # Converters are slow at the last numbers of an odd count: some of the next block's stand where the places will be.
+    whole = min((kept + 31) // 32 * 32, (j.k + p.group - 1) // p.group * p.kept - start)
     worst = numba.carray(at_address(scratch), WORST, np.uint64)
     for i in range(WORST):
         worst[i] = 0
@@ -114,7 +113,7 @@ def _pack_rows(j, p, first, rows, first_k, count, line, packed, scratch):
     while True:
         for i in range(rows):
             source = o.data + ((first + i) * o.row_step + start) * o.item
-            call_6(o.convert, j.a, source, kept, packed + i * length, scratch, how)
+            call_6(o.convert, j.a, source, whole, packed + i * length, scratch, how)
         if how != NEAREST or not _beyond(scratch, o.item, o.limit):
             break
         how = 0  # the short way met a magnitude that it is not right for

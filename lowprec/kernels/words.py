@@ -337,6 +337,22 @@ def transpose_8x8(typingctx, source, source_step, target, target_step, like):  #
 
 
 @intrinsic
+def add_to_four(typingctx, source, target, base):  # noqa: ARG001
+    """Write four 32-bit words from an address to another one, each plus a base."""
+    signature = types.void(types.int64, types.int64, types.int32)
+
+    def codegen(context, builder, signature, args):  # noqa: ARG001
+        row, word = ir.VectorType(ir.IntType(32), 4), ir.IntType(32)
+        places = [builder.inttoptr(address, row.as_pointer()) for address in args[:2]]
+        spread = builder.insert_element(ir.Constant(row, ir.Undefined), args[2], word(0))
+        spread = builder.shuffle_vector(spread, ir.Constant(row, ir.Undefined), ir.Constant(row, [0] * 4))
+        builder.store(builder.add(builder.load(places[0], align=4), spread), places[1], align=4)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic
 def copy_numbers(typingctx, source, target, count, like):  # noqa: ARG001, PLR0917
     """Copy a few floats of the type of ``like`` from address to address, sixteen at once while there are so many."""
     if like not in _WORD_OF:
