@@ -26,6 +26,7 @@ _ALONE = 3_000_000  # multiply-adds up to which the calling thread works alone
 _PANEL_BYTES = 28 << 10  # of a panel of B, which has to stay in that cache
 _K_BLOCK, _NARROW_K_BLOCK, _WIDE_LANES_K_BLOCK = 80, 128, 48
 _NARROW = 8  # vectors that are one panel
+_RESULT_BYTES = 192 << 10  # of the results that are summed at a time, which have to stay in the second-level cache
 _ROW_BLOCK = 256
 _FEW_COLUMNS = 3  # up to which each is multiplied by itself
 _LONG, _SHORT = 1024, 32  # k and rows of a block then
@@ -55,6 +56,7 @@ class _Blocking(NamedTuple):
     lanes: int  # of a vector
     tall: int  # rows of a piece
     packed: int  # bytes of packed B
+    chunk: int  # columns that are summed through all of k before the next
 
 
 def _up(number: int, unit: int) -> int:
@@ -88,7 +90,9 @@ def _blocking(m: int, n: int, k: int, group: int, workers: int, item: int) -> _B
         deep = min(k, max(deep, fits))
     most_rows = _SHORT if few else _ROW_BLOCK
     tall = min(m, most_rows) if workers == 1 else min(most_rows, -(-m // (4 * workers)))
-    return _Blocking(columns, deep, k_block, vectors, shape.lanes, max(1, tall), deep * _up(columns, width) * item)
+    tall = max(1, tall)
+    chunk = max(1, _RESULT_BYTES // (tall * width * item)) * width
+    return _Blocking(columns, deep, k_block, vectors, shape.lanes, tall, deep * _up(columns, width) * item, chunk)
 
 
 @cache  # for ever: jobs know its address
@@ -144,7 +148,7 @@ def _template(
     )
     left = Operand(0, steps[0] // sizes[0], 1, sizes[0], item, packers.convert_a, *plan.a.numbers)
     right = Operand(0, steps[2] // sizes[1], steps[1] // sizes[1], sizes[1], item, packers.convert_b, *plan.b.numbers)
-    places = Places(*groups, 0, steps[4], table, 0, steps[5] // 4)
+    places = Places(*groups, 0, steps[4], table, 0, steps[5] // 4, cut.chunk)
     return np.array((*job, *[0] * gemm.COUNTERS, *left, *right, *places), np.int64)
 
 

@@ -53,6 +53,7 @@ class Places(NamedTuple):
     table: int  # address of 256 lists of 2 * kept 32-bit words: bytes of a panel up to each number of two groups
     listed: int  # address of a list of 32-bit k, ascending in a row; those of no number are at least K
     listed_step: int  # 32-bit words from a row to the next
+    chunk: int  # columns whose results stay in the second-level cache, a multiple of a panel's
 
 
 SIZE = PLACES + len(Places._fields)
@@ -62,7 +63,8 @@ SIZE = PLACES + len(Places._fields)
 def _places(numbers):
     p = numbers
     return Places(
-        p[PLACES], p[PLACES + 1], p[PLACES + 2], p[PLACES + 3], p[PLACES + 4], p[PLACES + 5], p[PLACES + 6]
+        p[PLACES], p[PLACES + 1], p[PLACES + 2], p[PLACES + 3], p[PLACES + 4], p[PLACES + 5], p[PLACES + 6],
+        p[PLACES + 7],
     )  # fmt: skip
 
 
@@ -155,59 +157,80 @@ def _tiles(j, packed, rows, kept, panel, c, columns, vectors, flags, corner, ahe
 
 
 @inline
-def _row_piece(j, p, first, packed, corner, scratch):
-    """Compute the rows from ``first`` of one piece, through all of k in ascending blocks."""
-    rows = min(j.row_block, j.m - first)
-    width = j.tile_vectors * j.lanes
-    line = width * j.item
-    padded = (j.n + width - 1) // width * width
-    for first_k in range(0, j.k, j.k_block):
-        count = min(j.k_block, j.k - first_k)
-        kept = (count + p.group - 1) // p.group * p.kept
-        length = kept * (j.item + 4)
-        _pack_rows(j, p, first, rows, first_k, count, line, packed, scratch)
-        flags = (FROM_ZERO if first_k == 0 and j.from_zero == 1 else 0) | (
-            LAST if first_k + count == j.k and j.final == 1 else 0
-        )
-        ragged = count % p.group != 0
-        if ragged:
-            # Each row by itself: how many numbers stay is kept in the corner's place until the panels are done.
-            stay = numba.carray(at_address(scratch), rows, np.int64)
-            for i in range(rows):
-                stay[i] = _cut_row(packed + i * length, kept, j.item, count * line)
-        for left in range(0, j.n, width):
-            columns = min(width, j.n - left)
-            vectors = (columns + j.lanes - 1) // j.lanes
-            panel = j.packed_b + (first_k * padded + left * count) * j.item
-            ahead = panel + count * line
-            c = j.c + first * j.row_bytes + left * j.item
-            if not ragged:
-                _tiles(j, packed, rows, kept, panel, c, columns, vectors, flags, corner, ahead)
-                continue
-            stay = numba.carray(at_address(scratch), rows, np.int64)
-            for i in range(rows):
-                place = c + i * j.row_bytes
-                _tiles(j, packed + i * length, 1, stay[i], panel, place, columns, vectors, flags, corner, ahead)
+def _kept_of(p, count):
+    """Return how many numbers a row keeps of a block of k."""
+    return (count + p.group - 1) // p.group * p.kept
 
 
 @inline
-def _room_of(j):
-    """Return how many bytes a thread needs: those of `gemm`, a number for each row, and places beside the numbers."""
-    return _room(j) + 8 * j.row_block + j.row_block * j.k_block * 8
+def _pack_piece(j, p, first, rows, packed, stay, scratch):
+    """Pack all of the rows of a piece, a block of k after the other, and write down how much of the last one stays."""
+    line = j.tile_vectors * j.lanes * j.item
+    for first_k in range(0, j.k, j.k_block):
+        count = min(j.k_block, j.k - first_k)
+        kept = _kept_of(p, count)
+        at = packed + rows * _kept_of(p, first_k) * (j.item + 4)
+        _pack_rows(j, p, first, rows, first_k, count, line, at, scratch)
+        if first_k + count == j.k and count % p.group != 0:
+            numbers = numba.carray(at_address(stay), rows, np.int64)
+            for i in range(rows):
+                numbers[i] = _cut_row(at + i * kept * (j.item + 4), kept, j.item, count * line)
+
+
+@inline
+def _row_piece(j, p, first, packed, corner, stay, scratch):
+    """Compute the rows from ``first`` of one piece: some columns at a time, through all of k in ascending blocks."""
+    rows = min(j.row_block, j.m - first)
+    _pack_piece(j, p, first, rows, packed, stay, scratch)
+    width = j.tile_vectors * j.lanes
+    padded = (j.n + width - 1) // width * width
+    numbers = numba.carray(at_address(stay), rows, np.int64)
+    for begin in range(0, j.n, p.chunk):
+        end = min(j.n, begin + p.chunk)
+        for first_k in range(0, j.k, j.k_block):
+            count = min(j.k_block, j.k - first_k)
+            kept = _kept_of(p, count)
+            strip = packed + rows * _kept_of(p, first_k) * (j.item + 4)
+            flags = (FROM_ZERO if first_k == 0 and j.from_zero == 1 else 0) | (
+                LAST if first_k + count == j.k and j.final == 1 else 0
+            )
+            ragged = count % p.group != 0
+            for left in range(begin, end, width):
+                columns = min(width, end - left)
+                vectors = (columns + j.lanes - 1) // j.lanes
+                panel = j.packed_b + (first_k * padded + left * count) * j.item
+                ahead = panel + count * width * j.item
+                if left + width >= end:  # the next panel is one of the next block
+                    following = first_k + count
+                    ahead = j.packed_b + (following * padded + begin * min(j.k_block, j.k - following)) * j.item
+                c = j.c + first * j.row_bytes + left * j.item
+                if not ragged:
+                    _tiles(j, strip, rows, kept, panel, c, columns, vectors, flags, corner, ahead)
+                    continue
+                for i in range(rows):
+                    row, place = strip + i * kept * (j.item + 4), c + i * j.row_bytes
+                    _tiles(j, row, 1, numbers[i], panel, place, columns, vectors, flags, corner, ahead)
+
+
+@inline
+def _packed_size(j, p):
+    """Return the bytes of a piece's packed rows, and some beyond for what converters write there."""
+    return j.row_block * _kept_of(p, j.k) * (j.item + 4) // 64 * 64 + 512
 
 
 @inline
 def _take_part(j, p, numbers, room):
     """Claim and do pieces of a product until none is left; ``room`` is the address of this thread's own memory."""
-    corner = room + j.row_block * j.k_block * 8
-    scratch = corner + j.tile_rows * j.tile_vectors * j.lanes * j.item
+    corner = room + _packed_size(j, p)
+    stay = corner + j.tile_rows * j.tile_vectors * j.lanes * j.item
+    scratch = stay + 8 * j.row_block
     _pack_pieces(j, numbers, scratch)
     pieces = (j.m + j.row_block - 1) // j.row_block
     while True:
         piece = atomic_add(numbers, ROWS, 1)
         if piece >= pieces:
             break
-        _row_piece(j, p, piece * j.row_block, room, corner, scratch)
+        _row_piece(j, p, piece * j.row_block, room, corner, stay, scratch)
 
 
 @njit()
@@ -216,7 +239,7 @@ def sparse_gemm(numbers):
     found = standard_float_mode()
     _complete(numbers)
     j, p = _job(numbers), _places(numbers)
-    room = np.empty(_room_of(j) + 64, np.uint8)
+    room = np.empty(_packed_size(j, p) + 8 * j.row_block + _room(j) + 64, np.uint8)
     _take_part(j, p, numbers, _aligned(room))
     _keep(room)
     restore_float_mode(found)
