@@ -7,22 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lowprec._extras import require
+from lowprec.study.plots import STYLE
 
 if TYPE_CHECKING:
     from lowprec.pruning.report import SparsityReport
 
 _COLOURS = {"magnitude": "#0072B2", "wanda": "#D55E00", "sparsegpt": "#009E73", "": "#8a8a8a"}
-_RC = {
-    "font.family": "DejaVu Sans",
-    "font.size": 8.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.7,
-    "xtick.major.width": 0.7,
-    "ytick.major.width": 0.0,
-    "svg.hashsalt": "lowprec",
-    "pdf.fonttype": 42,
-}
+_STYLE = {**STYLE, "ytick.major.width": 0.0}
 
 
 def save(report: SparsityReport, path: Path) -> Path:
@@ -50,7 +41,7 @@ def save(report: SparsityReport, path: Path) -> Path:
         If the file cannot be written.
     """
     matplotlib = require("matplotlib", "A plot", "study")
-    with matplotlib.rc_context(_RC):
+    with matplotlib.rc_context(_STYLE):
         figure(report).savefig(path, dpi=200)
     return path
 

@@ -22,7 +22,7 @@ _OFFSET_POINTS = 7.0
 _AXES_POINTS = 440.0
 _WIDEST = 32
 _LEGEND: dict[str, Any] = {"frameon": True, "framealpha": 1.0, "edgecolor": "none"}
-_RC = {
+STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 8.5,
     "axes.spines.top": False,
@@ -60,7 +60,7 @@ def save(result: StudyResult, path: Path) -> Path:
         If the file cannot be written.
     """
     matplotlib = require("matplotlib", "A plot")
-    with matplotlib.rc_context(_RC):
+    with matplotlib.rc_context(STYLE):
         figure(result).savefig(path, dpi=200)
     return path
 
@@ -84,7 +84,7 @@ def svg(result: StudyResult) -> str:
         If matplotlib is missing.
     """
     matplotlib = require("matplotlib", "A plot")
-    with matplotlib.rc_context(_RC):
+    with matplotlib.rc_context(STYLE):
         buffer = io.StringIO()
         figure(result).savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()
