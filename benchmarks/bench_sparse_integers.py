@@ -10,7 +10,7 @@ import lowprec as lp
 from benchmarks.common import medians, some
 from lowprec._patterns import ONE_OF_TWO, PLACES, pattern_of, place_table
 from lowprec._sparse_integer_product import product
-from lowprec._sparse_product import SparseRows
+from lowprec._sparse_rows import SparseRows
 
 SHAPES = some(
     ["1024x1024x1", "4096x4096x1", "1024x1024x64", "1024x1024x1024", "2048x2048x256", "4096x4096x2048"],

@@ -30,7 +30,7 @@ from lowprec._matrices import matrices
 from lowprec._models import is_stochastic
 from lowprec._patterns import pattern_of
 from lowprec._plan import Plan
-from lowprec._sparse_product import SparseRows
+from lowprec._sparse_rows import SparseRows, columns_kept, columns_of
 from lowprec._sums import Layout
 from lowprec.accumulators import Chunked, Integer, Sequential
 from lowprec.blocks import is_block_name
@@ -134,7 +134,7 @@ def exchanged(plan: Plan) -> Plan:
 
 def _kept(s: Sparse24, dense: Array) -> Array:
     """Return what is kept of an array of the dense shape, in the order of the values."""
-    columns = _sparse_sums.columns_of(s.nibbles, pattern_of(s.pattern), s.values.shape[s.axis])
+    columns = columns_of(s.nibbles, pattern_of(s.pattern), s.values.shape[s.axis])
     last = np.moveaxis(dense, s.axis, -1)
     kept = np.take_along_axis(last, np.minimum(columns, max(0, last.shape[-1] - 1)), axis=-1)
     kept[columns >= last.shape[-1]] = 0
@@ -244,7 +244,7 @@ def _sum_drawn(a: SparseRows, b: Array, total: Array, call: _Call, place: Place,
 
     Where a number that is not finite is kept, nothing that is drawn matters, and only what is kept is summed.
     """
-    columns, inside = _sparse_sums.columns_kept(a)
+    columns, inside = columns_kept(a)
     dense = np.zeros((a.values.shape[0], a.k), a.values.dtype)
     keep = np.zeros(dense.shape, np.bool_)
     for i, (row, count) in enumerate(zip(columns, inside, strict=True)):
@@ -357,7 +357,7 @@ def sum_rows(vecdot: Callable[..., Any], a: Any, b: Any, how: tuple[Any, ...], c
     shape = _broadcast(s.shape[:-1], other.shape[:-1])
     if shape is None or not s.size or plan.stochastic or takes_all(plan, how[1]):
         return vecdot(*dense, c=c, out=out, **keywords)
-    columns = _sparse_sums.columns_of(s.nibbles, pattern_of(s.pattern), s.values.shape[-1])
+    columns = columns_of(s.nibbles, pattern_of(s.pattern), s.values.shape[-1])
     inside = np.count_nonzero(columns < s.shape[-1], axis=-1)
     if (inside != inside.flat[0]).any():  # rows of several lengths
         return _of_lengths(vecdot, pair._replace(other=other), columns, inside, keywords | {"c": c, "out": out})
@@ -421,7 +421,7 @@ def kernels_of(w: Sparse24) -> Kernels | None:
     outputs, channels, height, width = w.shape
     pattern, area = pattern_of(w.pattern), height * width
     # The kept channels at each place of the kernel, (outputs, kernel rows, kernel columns, kept channels).
-    columns = _sparse_sums.columns_of(w.nibbles, pattern, w.values.shape[1])
+    columns = columns_of(w.nibbles, pattern, w.values.shape[1])
     places = columns.reshape(outputs, area, -1) * area + np.arange(area)[:, np.newaxis]
     places[places >= channels * area] = channels * area
     listed = np.sort(places.reshape(outputs, -1), axis=1).astype(np.int32)

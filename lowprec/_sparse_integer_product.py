@@ -15,10 +15,10 @@ from lowprec import _dots, _integer_product, _jit, _threads
 from lowprec._checks import Array
 from lowprec._dots import Reading
 from lowprec._integer_product import _steps, _up, _vector, as_bytes, own_format
-from lowprec._patterns import ONE_OF_TWO, PLACES, SparsityPattern, place_table
+from lowprec._patterns import ONE_OF_TWO, PLACES
 from lowprec._plan import address
 from lowprec._room import PACKED
-from lowprec._sparse_product import SparseRows
+from lowprec._sparse_rows import SparseRows, columns_kept
 from lowprec.formats import IntFormat
 from lowprec.kernels import gemm, pack_pairs, sparse_dot_gemm, sparse_dot_rows, sparse_dots
 from lowprec.kernels.gemm import Job
@@ -267,20 +267,9 @@ def _multiply_columns(a: _Rows, b: _Matrix, out: Array, deep: int, ends: _Ends |
     _threads.share(lambda: kernel(job), workers)
 
 
-def _listed(rows: SparseRows) -> Array:
-    """Return the column of every kept number."""
-    if rows.listed is not None:
-        return rows.listed
-    nibbles = cast(Array, rows.nibbles)
-    codes = np.stack([nibbles & 15, nibbles >> 4], axis=-1).reshape(len(nibbles), -1)
-    codes = codes[:, : rows.values.shape[1] // rows.kept]
-    places = place_table(cast(SparsityPattern, rows.pattern))[codes].astype(np.int64)
-    return (places + (np.arange(codes.shape[1]) * rows.group)[:, np.newaxis]).reshape(rows.values.shape)
-
-
 def _expanded(rows: SparseRows, b: Array, zero_a: Any, zero_b: Any, formats: tuple[IntFormat, IntFormat]) -> Array:
     """Return the sums by dense products, for places and zero points that the kernels do not take: right, not fast."""
-    shape, listed = (len(rows.values), rows.k + 1), np.minimum(_listed(rows), rows.k)
+    shape, listed = (len(rows.values), rows.k + 1), np.minimum(columns_kept(rows)[0], rows.k)
     dense, there = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
     np.put_along_axis(dense, listed, as_bytes(rows.values), 1)
     result = _integer_product.product(dense[:, :-1], b, zero_b=zero_b, formats=formats)
@@ -355,7 +344,7 @@ def product(
     >>> import numpy as np
     >>> from lowprec._patterns import pattern_of
     >>> from lowprec._sparse_integer_product import product
-    >>> from lowprec._sparse_product import SparseRows
+    >>> from lowprec._sparse_rows import SparseRows, columns_kept
     >>> values, codes = np.array([[1, -128]], np.int8), np.array([[0xD]], np.uint8)
     >>> rows = SparseRows(values, k=4, kept=2, group=4, nibbles=codes, pattern=pattern_of("2:4"))
     >>> product(rows, np.array([[7], [255], [7], [255]], np.uint8), zero_b=128)

@@ -12,6 +12,7 @@ from lowprec._checks import Array
 from lowprec._patterns import SparsityPattern, place_table
 from lowprec._plan import Plan, address, kernels, lanes
 from lowprec._room import PACKED
+from lowprec._sparse_rows import SparseRows
 from lowprec.kernels import gemm, sparse_gemm, sparse_tile
 from lowprec.kernels.convert import Operand
 from lowprec.kernels.gemm import Job
@@ -32,18 +33,6 @@ _FEW_COLUMNS = 3  # up to which each is multiplied by itself
 _LONG, _SHORT = 1024, 32  # k and rows of a block then
 _PANELS = 2
 _FEW = 1 << 14  # numbers up to which NumPy transposes
-
-
-class SparseRows(NamedTuple):
-    """A matrix of which every row keeps equally many numbers of each group of columns."""
-
-    values: Array  # (M, kept numbers), adjacent along the rows
-    k: int  # columns
-    kept: int  # numbers of a group
-    group: int  # columns of a group
-    nibbles: Array | None = None  # (M, bytes), two groups to a byte
-    pattern: SparsityPattern | None = None  # what the nibbles mean
-    listed: Array | None = None  # (M, kept numbers) of int32: columns, ascending; at least K for those of none
 
 
 class _Blocking(NamedTuple):

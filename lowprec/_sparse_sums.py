@@ -9,31 +9,13 @@ import numpy as np
 from lowprec import _product, _threads
 from lowprec._checks import Array
 from lowprec._evaluation import Place, evaluation
-from lowprec._patterns import SparsityPattern, place_table
 from lowprec._plan import Plan
-from lowprec._sparse_product import SparseRows
+from lowprec._sparse_rows import SparseRows, columns_kept
 from lowprec._sums import finish, values
 
 _ROOM = 1 << 22  # rounded elements of an operand at a time
 _COLUMNS = 256  # gathered at a time
 _ALONE = 100_000  # multiply-adds up to which the calling thread works alone
-
-
-def columns_of(nibbles: Array, pattern: SparsityPattern, count: int) -> Array:
-    """Return the columns of so many kept numbers of each row of codes, (..., count) of int64."""
-    codes = np.stack([nibbles & 15, nibbles >> 4], axis=-1).reshape(*nibbles.shape[:-1], -1)
-    codes = codes[..., : count // pattern.kept]
-    first = np.arange(codes.shape[-1]) * pattern.group
-    return np.asarray((place_table(pattern)[codes] + first[:, np.newaxis]).reshape(*nibbles.shape[:-1], count))
-
-
-def columns_kept(a: SparseRows) -> tuple[Array, Array]:
-    """Return the column of each kept number, (M, kept numbers) of int64, and how many of a row's lie below K."""
-    if a.nibbles is None or a.pattern is None:
-        columns = np.asarray(a.listed).astype(np.int64)
-    else:
-        columns = columns_of(a.nibbles, a.pattern, a.values.shape[1])
-    return columns, np.count_nonzero(columns < a.k, axis=1)
 
 
 def multiply(a: SparseRows, b: Array, out: Array, plan: Plan, place: Place, flipped: bool = False) -> None:

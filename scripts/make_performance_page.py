@@ -188,6 +188,15 @@ def page(results: Results) -> str:
     def four(_: str, __: Any, ratio: float) -> bool:
         return ratio <= 4
 
+    def half_more(_: Any, __: Any, ratio: float) -> bool:
+        return ratio >= 1.5
+
+    def third_more(_: Any, __: Any, ratio: float) -> bool:
+        return ratio >= 1.3
+
+    def six(_: Any, __: Any, ratio: float) -> bool:
+        return ratio <= 6
+
     def seconds(_: Any, __: Any, took: float) -> bool:
         return took <= 20
 
@@ -283,6 +292,25 @@ The same as `lp.linear`, weights (N, K):
 Two quantised operands, each block of K summed apart and scaled:
 
 {section("bench_quantized_matmul.Both.track_ratio_to_numpy", always)}
+## Structured sparsity
+
+Speed of `lp.matmul(s, b)` with a 2:4 sparse s of M x K, in units of that of the same product with the dense
+`s.to_dense()`, both operands in the format, M x K x N. Mark 1.5 (aim 1.8).
+
+{section("bench_sparse.SparseTimesDense.track_speedup", half_more)}
+One column, mark 1.3; the bytes of weights that are read are 1.78 times fewer for 16 bits, 1.6 times for 8:
+
+{section("bench_sparse.SparseTimesVector.track_speedup", third_more)}
+`lp.linear` of 512 inputs with weights of 1024 x 1024, and `lp.conv2d` of 4 images of 28 x 28 with 256 x 128 kernels of
+3 x 3:
+
+{section("bench_sparse.SparseLayers.track_speedup", always)}
+int8 x int8 to int32, mark 1.3:
+
+{section("bench_sparse_integers.Sparse.track_ratio_to_dense", third_more)}
+Time of `lp.sparsify` of 4096 x 4096 weights in units of `np.copyto` of the same; less is better, mark 6:
+
+{section("bench_sparsify.Magnitude.track_sparsify", six)}
 ## Quantising
 
 Time of `lp.quantize` of 16 million float32 numbers in units of `np.copyto` of the same numbers; less is better, marks 4

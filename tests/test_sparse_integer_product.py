@@ -19,7 +19,7 @@ from lowprec import _dots, _jit, _patterns
 from lowprec import _integer_product as _dense
 from lowprec import _sparse_integer_product as _sparse
 from lowprec._sparse_integer_product import product
-from lowprec._sparse_product import SparseRows
+from lowprec._sparse_rows import SparseRows
 from lowprec.kernels import sparse_dot_rows, sparse_dots
 from lowprec.reference import integer_dot
 
