@@ -67,8 +67,9 @@ def _blocking(m: int, n: int, k: int, group: int, workers: int, item: int) -> _B
     count = -(-n // shape.lanes)
     narrow = count <= min(_NARROW, shape.vectors) and shape.lanes <= 8
     k_block = _NARROW_K_BLOCK if narrow else _K_BLOCK if shape.lanes <= 8 else _WIDE_LANES_K_BLOCK
-    k_block = _up(_LONG if few else k_block, unit)
+    k_block = max(1, (2 * (_LONG if few else k_block) + unit) // (2 * unit)) * unit  # to the nearest
     most = count if narrow else max(1, min(shape.vectors, _PANEL_BYTES // (k_block * shape.lanes * item)))
+    most -= not narrow and most > 1 and most % 2 == 0
     vectors = -(-count // -(-count // most))
     vectors += not narrow and vectors % 2 == 0 and vectors < most
     width = vectors * shape.lanes

@@ -42,7 +42,7 @@ def _sum_part(
 ) -> None:
     """Write the sums of a part to ``total``, whose elements are (output, image, position): the one place that sums.
 
-    ``kernels`` are the places of sparse weights, or None.
+    ``kernels`` are the rows of each group of sparse weights, or None.
     """
     each, depth, count = layer.outputs // layer.groups, layer.depth // layer.groups, columns.shape[1]
     batch = (layer.groups,) if layer.groups > 1 else ()
@@ -76,7 +76,7 @@ def _sum_sparse(call: _Call, columns: Array, total: Array, layer: Layer, part: P
     turned.plan = call.plan if call.plan.raw else _weights_first(call.plan)
     first = part.image * layer.outputs * layer.positions + part.first
     for group in range(layer.groups):
-        rows = kernels.rows(call.b.reshape(layer.outputs, depth)[group * each : (group + 1) * each], group)
+        rows = kernels[group]
         read, sums = columns[group * depth : (group + 1) * depth], out[group * each : (group + 1) * each]
         place = Place(0, first + group * each * layer.positions, layer.positions, call.seed)
         if call.plan.raw:
@@ -145,6 +145,9 @@ def _sum_all(
     patterns = np.ascontiguousarray(call.a).view(f"u{item}").reshape(shape)
     parts = cut(layer, item, is_stochastic(plan.model))
     room = rooms(layer, parts, patterns)
+    if kernels is not None:
+        weights = call.b.reshape(layer.groups, layer.outputs // layer.groups, -1)
+        kernels = [kernels.rows(each, group) for group, each in enumerate(weights)]
     finished = bias is not None or plan.out_fmt is not None
     for part in parts:
         columns = patches(patterns, layer, part, room).view(call.a.dtype)
