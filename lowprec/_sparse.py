@@ -269,9 +269,7 @@ def _with_scales(pair: _Pair, how: tuple[Any, ...], rest: _Rest) -> Any:
     s, other, given = pair.sparse, pair.other, How(*how)
     flying = _quantises(given.dtype, pair)
     scaled = is_quantized(s.values), is_quantized(other)
-    whole = (
-        is_whole(other) if scaled[0] and not scaled[1] else is_whole(s.values) if scaled[1] and not scaled[0] else False
-    )
+    whole = scaled[0] != scaled[1] and is_whole(other if scaled[0] else s.values)
     if flying or whole or all(scaled):
         found = _bytes(pair, given, rest, flying)
         return _expanded(pair, how, rest) if found is None else found

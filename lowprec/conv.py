@@ -87,12 +87,12 @@ def _sum_sparse(call: _Call, columns: Array, total: Array, layer: Layer, part: P
 
 def _sparse_weights(w: Any) -> tuple[Any, Any]:
     """Return sparse weights as a dense array, and the places that are kept, None unless they are input channels."""
-    from lowprec import _sparse_kernels
+    from lowprec import _sparse_convolution
 
     if is_quantized(w.values):
         msg = f"`w` must have plain values in a convolution, got {w!r}; pass w.dequantize()."
         raise TypeError(msg)
-    return w.to_dense(), _sparse_kernels.kernels_of(w)
+    return w.to_dense(), _sparse_convolution.kernels_of(w)
 
 
 def _refuse_without_zero(call: _Call) -> None:
