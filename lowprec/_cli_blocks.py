@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 import lowprec as lp
+from lowprec import _text_tables as tables
 from lowprec._checks import Array
-from lowprec.study import tables
 
 _RULES = ("floor", "ceil", "even", "rceil")
 # What users compare block formats with: arguments of `quantize`, and how they are called here.

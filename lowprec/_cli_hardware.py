@@ -10,9 +10,9 @@ import textwrap
 from typing import Any
 
 import lowprec as lp
+from lowprec import _text_tables as tables
 from lowprec._instructions import CELLS, cells
 from lowprec.hardware import Instruction, Preset
-from lowprec.study import tables
 
 _COLUMNS = (
     "name",

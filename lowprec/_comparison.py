@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from lowprec import _text_tables as tables
 from lowprec._checks import Array
 from lowprec.codec import encode
 from lowprec.formats import FloatFormat, Format, stored_format
-from lowprec.study import tables
 
 
 @dataclass(frozen=True, eq=False)

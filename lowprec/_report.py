@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from lowprec import _text_tables as tables
 from lowprec.accumulators import Accumulator
 from lowprec.formats import FloatFormat
-from lowprec.study import tables
 
 
 @dataclass(frozen=True, eq=False)

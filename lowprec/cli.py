@@ -19,9 +19,10 @@ from typing import NoReturn
 
 import lowprec as lp
 from lowprec import _cli_blocks, _cli_hardware, _cli_sparsity, reference
+from lowprec import _text_tables as tables
 from lowprec.formats import FloatFormat, Format
 from lowprec.rounding import Overflow, Rounding
-from lowprec.study import _extras, tables
+from lowprec.study import _extras
 from lowprec.study.sweep import study as run_study
 
 _EXPONENT_LIMIT = 5000

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 import lowprec as lp
+from lowprec import _text_tables as tables
 from lowprec import cli
-from lowprec.study import tables
 
 LABELS = [fmt.aliases[0] if fmt.aliases else fmt.name for fmt in lp.formats()]
 DECIMALS = ["0.1", "-0.1", "3.14159", "1e-3", "448", "464", "-1e30", "1e-46", "0", "-0", "127.5", "6.2"]

@@ -20,7 +20,8 @@ import numpy as np
 import pytest
 
 import lowprec as lp
-from lowprec.study import Record, StudyResult, Workload, metrics, plots, study, tables, workload, workloads
+from lowprec import _text_tables as tables
+from lowprec.study import Record, StudyResult, Workload, metrics, plots, study, workload, workloads
 
 pytest.importorskip("sklearn", reason='needs scikit-learn; pip install "lowprec[study]"')
 pytest.importorskip("matplotlib", reason='needs matplotlib; pip install "lowprec[study]"')

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from lowprec import _text_tables as tables
 from lowprec._checks import Array
 from lowprec._observer import finite, integer, number
 from lowprec.arrays import QuantizedArray
@@ -20,7 +21,6 @@ from lowprec.pruning import _losses
 from lowprec.pruning._losses import CRITERIA, Loss, Storage
 from lowprec.pruning._moments import moments
 from lowprec.pruning.masks import numbers_of
-from lowprec.study import tables
 
 _FORMATS = ("bf16", "e4m3fn", "e2m3fn", "int4")
 _SECONDS = 60.0

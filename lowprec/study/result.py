@@ -10,7 +10,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, TypedDict
 
-from lowprec.study import tables
+from lowprec import _text_tables as tables
 
 
 class Record(TypedDict):
