@@ -128,10 +128,6 @@ class Cost:
         >>> round(float(lp.cost.multiplier("fp16").rel(lp.cost.multiplier("bf16"))), 2)
         1.98
         """
-        if isinstance(other, str):
-            from lowprec.cost._mac import mac_of_words
-
-            other = mac_of_words(other)
         if not isinstance(other, Cost):
             msg = f'`other` must be a cost or words such as "int8/int32", got {type(other).__name__}.'
             raise TypeError(msg)
