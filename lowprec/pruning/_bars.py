@@ -6,8 +6,8 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lowprec._drawing import STYLE, blank
 from lowprec._extras import require
-from lowprec.study.plots import STYLE
 
 if TYPE_CHECKING:
     from lowprec.pruning.report import SparsityReport
@@ -68,8 +68,7 @@ def figure(report: SparsityReport) -> Any:
     errors = [row["output_error"] for row in report.table if row["output_error"] is not None]
     panels = 2 if errors else 1
     size = (4.2 + 2.6 * (panels - 1), 0.85 + 0.27 * len(kept))
-    drawn = require("matplotlib.figure", "A plot", "study").Figure(figsize=size, layout="constrained")
-    require("matplotlib.backends.backend_agg", "A plot", "study").FigureCanvasAgg(drawn)
+    drawn = blank(*size)
     axes = drawn.subplots(1, panels, sharey=True, squeeze=False)[0]
     colours = [_COLOURS[row["criterion"] if row["pattern"] else ""] for row in report.table]
     _panel(axes[0], kept, colours, "{:.4f}", "Kept part of sum |w|")

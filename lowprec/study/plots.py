@@ -7,32 +7,17 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from lowprec._drawing import COLOURS, LABEL_POINTS, LEGEND, MARKERS, STYLE, blank, text_size
 from lowprec.study._extras import require
 
 if TYPE_CHECKING:
     from lowprec.study.result import Record, StudyResult
 
-# Okabe and Ito's palette, distinct under every common colour blindness, and one marker each: exponent bits are the
-# family, since formats of one width differ by how they split it.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-_LABEL_POINTS = 7.0
+# One colour and marker per count of exponent bits: formats of one width differ by how they split it.
 _GAP_POINTS = 8.2
 _OFFSET_POINTS = 7.0
 _AXES_POINTS = 440.0
 _WIDEST = 32
-_LEGEND: dict[str, Any] = {"frameon": True, "framealpha": 1.0, "edgecolor": "none"}
-STYLE = {
-    "font.family": "DejaVu Sans",
-    "font.size": 8.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.7,
-    "xtick.major.width": 0.7,
-    "ytick.major.width": 0.7,
-    "svg.hashsalt": "lowprec",
-    "pdf.fonttype": 42,
-}
 
 
 def save(result: StudyResult, path: Path) -> Path:
@@ -111,16 +96,14 @@ def figure(result: StudyResult) -> Any:
     ImportError
         If matplotlib is missing.
     """
-    # Not pyplot: it would pick a backend, keep figures alive and change the caller's state.
-    drawn = require("matplotlib.figure", "A plot").Figure(figsize=(7.2, 7.8), layout="constrained")
-    require("matplotlib.backends.backend_agg", "A plot").FigureCanvasAgg(drawn)
+    drawn = blank(7.2, 7.8)
     above, below = drawn.subplots(2, 1, sharex=True)
     # By default a format that float32 cannot hold is summed in fp64: no reason to name the accumulator of every point.
     several = len({row["accumulator"] for row in result.table if row["bits"] <= _WIDEST}) > 1
     sqnr, rise = [], []
     for row in result.table:
         label = f"{row['label']}, {row['accumulator']}" if several else row["label"]
-        width, gap = _width(drawn, label), row["cross_entropy_increase_nats"]
+        width, gap = text_size(drawn, label)[0], row["cross_entropy_increase_nats"]
         sqnr.append(Point(row, row["sqnr_db"], True, label, width))
         rise.append(Point(row, abs(gap), gap >= 0, label, width))
     below.set_yscale("log")
@@ -149,19 +132,11 @@ class Point(NamedTuple):
     width: float
 
 
-def _width(figure: Any, text: str) -> float:
-    """Return how wide a label is, in typographic points."""
-    probe = figure.text(0, 0, text, fontsize=_LABEL_POINTS)
-    width = probe.get_window_extent().width * 72 / figure.dpi
-    probe.remove()
-    return float(width)
-
-
 def _style(row: Record) -> dict[str, Any]:
     """Return marker and colour of a record's family, which is its count of exponent bits."""
     families = (11, 8, 5, 4, 3, 2)
     index = families.index(row["exponent_bits"]) if row["exponent_bits"] in families else len(families)
-    return {"marker": _MARKERS[index], "color": _COLOURS[index], "markersize": 6.0, "linestyle": "none"}
+    return {"marker": MARKERS[index], "color": COLOURS[index], "markersize": 6.0, "linestyle": "none"}
 
 
 def _narrow(points: list[Point]) -> list[Point]:
@@ -199,7 +174,7 @@ def _panel(axes: Any, points: list[Point]) -> None:
         axes.plot(point.row["bits"], point.value, markeredgewidth=1.1, zorder=3, **_style(point.row), **face)
     missing = [f"{point.label} ({point.value:.4g})" for point in points if point not in drawn]
     if missing:
-        axes.set_title(f"not drawn: {', '.join(missing)}", loc="right", fontsize=_LABEL_POINTS, color="#555555")
+        axes.set_title(f"not drawn: {', '.join(missing)}", loc="right", fontsize=LABEL_POINTS, color="#555555")
 
 
 def _legend(above: Any, below: Any, sqnr: list[Point], rise: list[Point]) -> None:
@@ -207,10 +182,10 @@ def _legend(above: Any, below: Any, sqnr: list[Point], rise: list[Point]) -> Non
     families = {point.row["exponent_bits"]: point.row for point in _narrow(sqnr)}
     for bits in sorted(families, reverse=True):
         above.plot([], [], label=str(bits), **_style(families[bits]))
-    above.legend(title="Exponent bits", loc="lower right", ncols=2, fontsize=8, title_fontsize=8, **_LEGEND)
+    above.legend(title="Exponent bits", loc="lower right", ncols=2, fontsize=8, title_fontsize=8, **LEGEND)
     if not all(point.filled for point in _drawable(rise, below)):
         below.plot([], [], "o", color="#555555", markerfacecolor="white", label="hollow: a decrease")
-        below.legend(loc="upper right", fontsize=8, **_LEGEND)
+        below.legend(loc="upper right", fontsize=8, **LEGEND)
 
 
 def _labels(axes: Any, points: list[Point]) -> None:
@@ -239,7 +214,7 @@ def _labels(axes: Any, points: list[Point]) -> None:
                 anchor,
                 xytext=offset,
                 textcoords="offset points",
-                fontsize=_LABEL_POINTS,
+                fontsize=LABEL_POINTS,
                 va="center_baseline",
                 annotation_clip=False,
                 zorder=4,
