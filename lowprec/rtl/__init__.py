@@ -1,0 +1,13 @@
+"""Gates that prove it: Verilog of the units whose sums the package emulates, synthesised and compared bit by bit.
+
+Synthesis needs the extra `rtl`: ``pip install "lowprec[rtl]"``.
+"""
+
+from lowprec.rtl._bits import join, split
+from lowprec.rtl._design import Design
+from lowprec.rtl._liberty import liberty
+from lowprec.rtl._netlist import Netlist
+from lowprec.rtl._simulate import simulate
+from lowprec.rtl._synth import Synthesis, synth
+
+__all__ = ["Design", "Netlist", "Synthesis", "join", "liberty", "simulate", "split", "synth"]
