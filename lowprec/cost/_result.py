@@ -4,40 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from lowprec import _text_tables as tables
 from lowprec.cost import _cells
-from lowprec.cost._cells import Cells
+from lowprec.cost._bill import Bill
+from lowprec.cost._cells import Part
 from lowprec.cost._figure import Figure, Kind
+from lowprec.cost._mac_model import bill_of_words
 
 
-@dataclass(frozen=True)
-class Part:
-    """One part of a unit: its cells, and by how much synthesis is known to shrink them.
-
-    Parameters
-    ----------
-    cells : mapping of str to float
-        How many of each cell.
-    factor : float
-        What the gate equivalents of the cells are multiplied by: 1, or what calibration found.
-
-    Raises
-    ------
-    Nothing.
-    """
-
-    cells: Cells
-    factor: float = 1.0
-
-    @property
-    def ge(self) -> float:
-        """Gate equivalents."""
-        return _cells.area(self.cells) * self.factor
-
-
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Cost:
     """What a unit takes in gates.
 
@@ -46,74 +23,102 @@ class Cost:
     name : str
         What it is, in words.
     rule : int
-        The rule of thumb (M+1)x(M+1), in full adders of a grid of multipliers; shown beside everything else, since it
-        is right for multipliers and misleading for all that is around them.
+        The rule of thumb (M+1)x(M+1), in full adders of a grid, times the lanes; it stands beside everything else,
+        since it is right for multipliers and misleading for all that is around them.
     elements : mapping of str to Part
         The parts.
     kind : str
-        Of `ge`: ``"exact count"`` or ``"closed form"`` (see `Figure`).
+        Of the gate equivalents (see `Figure`).
     source : str
-        Where its formulas are written down.
+        Where the formulas are written down.
     span : tuple of float
-        `ge` times these is the range: the least and the greatest ratio of gates to formula seen in synthesis.
+        The gate equivalents times these are the range: the least and the greatest ratio of synthesis to formula.
     notes : tuple of str
         What a reader has to know.
+    lanes : int
+        Products per cycle.
+    counted : mapping of str to float, optional
+        The cells as they are drawn, where synthesis is known to fold some of them: what `counts` gives.
+    count_kind : str
+        Of `counts`: ``"exact count"`` where a netlist of the same structure has exactly these cells.
 
     Raises
     ------
     Nothing.
+
+    Examples
+    --------
+    >>> import lowprec as lp
+    >>> unit = lp.cost.mac("bf16")
+    >>> unit.rule, unit.ge.unit, unit.ge.kind, sorted(unit.parts)[:3]
+    (64, 'GE', 'closed form', ['absolute', 'add', 'align'])
     """
 
     name: str
     rule: int
-    elements: Mapping[str, Part] = field(repr=False)
+    elements: Mapping[str, Part]
     kind: Kind = "closed form"
     source: str = ""
     span: tuple[float, float] = (1.0, 1.0)
     notes: tuple[str, ...] = ()
+    lanes: int = 1
+    counted: Mapping[str, float] | None = field(default=None, kw_only=True)
+    count_kind: Kind = field(default="closed form", kw_only=True)
+
+    @classmethod
+    def of(cls, bill: Bill) -> Self:
+        """Make it of what a formula found.
+
+        Raises
+        ------
+        Nothing.
+        """
+        return cls(*bill)
+
+    def _figure(self, value: float, source: str = "") -> Figure:
+        low, high = self.span
+        return Figure(value, "GE", self.kind, source or self.source, value * low, value * high)
 
     @property
     def parts(self) -> dict[str, Figure]:
         """Gate equivalents of each part."""
-        low, high = self.span
-        return {
-            name: Figure(part.ge, "GE", self.kind, self.source, part.ge * low, part.ge * high)
-            for name, part in self.elements.items()
-        }
+        return {name: self._figure(part.ge) for name, part in self.elements.items()}
 
     @property
     def counts(self) -> dict[str, float]:
         """Cells in all, as the formulas count them: FA, HA and AND always, others where there are any."""
-        found = _cells.total(part.cells for part in self.elements.values())
-        whole = {"FA": 0.0, "HA": 0.0, "AND": 0.0} | found
+        found = self.counted or _cells.total(*(part.cells for part in self.elements.values()))
+        whole = {"FA": 0.0, "HA": 0.0, "AND": 0.0} | dict(found)
         return {name: int(count) if count == int(count) else count for name, count in whole.items()}
 
     @property
     def ge(self) -> Figure:
         """Gate equivalents (areas of a two-input NAND) in all."""
-        value = sum(part.ge for part in self.elements.values())
-        low, high = self.span
-        return Figure(value, "GE", self.kind, self.source, value * low, value * high)
+        return self._figure(sum(part.ge for part in self.elements.values()))
 
     @property
     def combinational(self) -> Figure:
         """Gate equivalents without the part ``"register"``."""
-        value = sum(part.ge for name, part in self.elements.items() if name != "register")
-        low, high = self.span
-        return Figure(value, "GE", self.kind, self.source, value * low, value * high)
+        return self._figure(sum(part.ge for name, part in self.elements.items() if name != "register"))
+
+    @property
+    def per_lane(self) -> Figure:
+        """Gate equivalents per product of a cycle, what the lanes share included."""
+        return self._figure(sum(part.ge for part in self.elements.values()) / self.lanes)
 
     def rel(self, other: Cost | str) -> Figure:
-        """Return how many times as large this is as something else.
+        """Return how many times as large this is as something else, per lane.
 
         Parameters
         ----------
         other : Cost or str
-            Another unit, or ``"format/accumulator"``, such as ``"int8/int32"``: the MAC of these.
+            Another unit, or ``"format/accumulator"``, such as ``"int8/int32"``: the MAC of these; a format alone
+            takes its default accumulator.
 
         Returns
         -------
         Figure
-            The ratio of the gate equivalents. Its range assumes that both may be off in opposite directions.
+            The ratio of the gate equivalents per lane. Its range assumes that both may be off in opposite directions.
 
         Raises
         ------
@@ -125,17 +130,17 @@ class Cost:
         Examples
         --------
         >>> import lowprec as lp
-        >>> round(float(lp.cost.multiplier("fp16").rel(lp.cost.multiplier("bf16"))), 2)
-        1.98
+        >>> round(float(lp.cost.mac("e4m3fn").rel("int8/int32")), 1)
+        2.4
         """
+        if isinstance(other, str):
+            other = Cost.of(bill_of_words(other))
         if not isinstance(other, Cost):
             msg = f'`other` must be a cost or words such as "int8/int32", got {type(other).__name__}.'
             raise TypeError(msg)
-        mine, others = self.ge, other.ge
-        kind: Kind = "exact count" if self.kind == other.kind == "exact count" else "closed form"
-        return Figure(
-            mine / others, "", kind, f"{self.name} over {other.name}", mine.low / others.high, mine.high / others.low
-        )
+        mine, others = self.per_lane, other.per_lane
+        source = f"{self.name} over {other.name}"
+        return Figure(mine / others, "", self.kind, source, mine.low / others.high, mine.high / others.low)
 
     def _view(self) -> tables.Table:
         whole = self.ge
@@ -144,8 +149,9 @@ class Cost:
             for name, figure in self.parts.items()
         ]
         rows.append(["in all", f"{whole:.4g}", "", _words(self.counts)])
+        lanes = f", {self.per_lane:.4g} GE per lane" if self.lanes > 1 else ""
         notes = [
-            f"Range: {whole.low:.4g} to {whole.high:.4g} GE ({whole.kind}; {self.source}).",
+            f"Range: {whole.low:.4g} to {whole.high:.4g} GE ({whole.kind}){lanes}.",
             f"Rule of thumb (M+1)x(M+1): {self.rule} full adders.",
             *self.notes,
         ]
@@ -178,11 +184,6 @@ class Cost:
         tables.show(self._view())
 
 
-def _words(cells: Cells) -> str:
+def _words(cells: Mapping[str, float]) -> str:
     """Return cells as words."""
-    return " ".join(f"{count:.4g} {name}" for name, count in cells.items() if count)
-
-
-def present(parts: Mapping[str, Part]) -> dict[str, Part]:
-    """Return the parts that have cells."""
-    return {name: part for name, part in parts.items() if any(part.cells.values())}
+    return ", ".join(f"{count:.4g} {name}" for name, count in cells.items() if count)

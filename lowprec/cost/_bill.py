@@ -1,0 +1,54 @@
+"""Bill: the parts of a unit as a formula found them, before they are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from lowprec.cost import _calibration, _units
+from lowprec.cost._cells import Cells, Part, present
+from lowprec.cost._figure import Kind
+from lowprec.formats import FloatFormat, Format
+from lowprec.formats import format as resolve
+from lowprec.rounding import Rounding
+
+FP32: FloatFormat = resolve("float32")  # type: ignore[assignment]
+GUARD_K = 256
+NO_INTEGERS = "`accumulator` must be a float format, 'exact' or a model of floats for {}, got {}."
+READOUT = "The {width}-bit sum is exact for up to {k} products; reading it out into {out} takes {ge:.0f} GE more, once."
+UNSHRUNK = ("multiply", "register", "select")  # parts that formulas get right without calibration
+
+
+class Bill(NamedTuple):
+    """What a formula found: the fields of `Cost`, which see."""
+
+    name: str
+    rule: int
+    elements: Mapping[str, Part]
+    kind: Kind = "closed form"
+    source: str = _calibration.SOURCE
+    span: tuple[float, float] = (1.0, 1.0)
+    notes: tuple[str, ...] = ()
+    lanes: int = 1
+
+
+def calibrated(parts: Mapping[str, Cells], group: str) -> dict[str, Part]:
+    """Return parts as synthesis is expected to shrink them."""
+    factor = _calibration.calibration(group).factor
+    return present({name: Part(cells, 1.0 if name in UNSHRUNK else factor) for name, cells in parts.items()})
+
+
+def span_of(*groups: str) -> tuple[float, float]:
+    """Return the widest range of some groups."""
+    spans = [_calibration.calibration(group).span for group in groups]
+    return min(low for low, _ in spans), max(high for _, high in spans)
+
+
+def add_parts(fmt: FloatFormat, rounding: Rounding, keep_subnormals: bool) -> dict[str, Part]:
+    """Return a float adder, its parts named after those of the MAC it belongs to."""
+    return calibrated(_units.add(fmt, rounding, keep_subnormals), "float add")
+
+
+def words_of(pair: tuple[Format, Format]) -> str:
+    """Return the operands' names."""
+    return str(pair[0]) if pair[0] == pair[1] else f"{pair[0]} x {pair[1]}"

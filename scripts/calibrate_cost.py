@@ -1,0 +1,174 @@
+"""Find by how much synthesis shrinks what lp.cost's formulas count, and how far off they then are.
+
+Writes ``lowprec/cost/data/calibration.csv`` from ``synthesised.csv`` and ``booth.csv`` (pyosys 0.70 with ``booth``) beside it, and prints what it found::
+
+    python scripts/calibrate_cost.py [--check] [--designs]
+
+One factor per group of float units multiplies all parts but multiplier and register; it is the one of least squared
+relative error. Units of integers are not calibrated. `left_out` is the error of each format by a factor found without
+it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import re
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+import lowprec as lp
+from lowprec.cost import _dot_model, _mac_model, _units
+from lowprec.cost._bill import UNSHRUNK
+from lowprec.cost._cells import Cells, Part
+from lowprec.cost._shape import operand_of
+from lowprec.rounding import Rounding
+
+DATA = Path(__file__).resolve().parents[1] / "lowprec" / "cost" / "data"
+UNCALIBRATED = ("integer MAC", "integer dot", "multiplier", "signed multiplier", "Booth multiplier")
+NAMES = {"e4m3": "e4m3fn", "e3m2": "e3m2fn", "e2m3": "e2m3fn", "e2m1": "e2m1fn"}
+BLOCKS = {"mxint8": "mxint8", "mxfp4": "mxfp4", "mxfp6e2m3": "mxfp6_e2m3", "mxfp6e3m2": "mxfp6_e3m2"}
+NE = Rounding.NEAREST_EVEN
+
+
+class Design(NamedTuple):
+    """A synthesised design and what the formulas say of it: GE that calibration leaves alone, and those it scales."""
+
+    name: str
+    group: str
+    family: str
+    synthesised: float
+    fixed: float
+    scaled: float
+
+
+def of_cells(name: str, group: str, family: str, ge: float, parts: dict[str, Cells]) -> Design:
+    found = {part: Part(cells).ge for part, cells in parts.items()}
+    fixed = sum(value for part, value in found.items() if part in UNSHRUNK)
+    return Design(name, group, family, ge, fixed, sum(found.values()) - fixed)
+
+
+def of_bill(name: str, group: str, family: str, ge: float, bill: _dot_model.Bill) -> Design:
+    """Take a bill whose own factors are not to be found: its GE count as they are."""
+    return Design(name, group, family, ge, sum(part.ge for part in bill.elements.values()), 0.0)
+
+
+def design(name: str, ge: float) -> Design | None:
+    """Return a row of the table with the formulas' numbers, or None where lp.cost has no such unit."""
+    family, *rest = name.split("_")
+    word = rest[0] if rest else ""
+    fmt = NAMES.get(word, word)
+    if family == "fpmac":
+        into = lp.format(NAMES.get(rest[1][3:], rest[1][3:]) if rest[1].startswith("acc") else "fp32")
+        how = Rounding.TOWARD_ZERO if rest[-1] == "ftztr" else NE
+        shape = operand_of(fmt)
+        return of_cells(name, "float MAC", word, ge, _units.multiply_add(shape, shape, into, how, rest[-1] == "ieee"))
+    if family == "fpadd":
+        return of_cells(name, "float add", word, ge, _units.add(lp.format(fmt), NE, rest[1] == "ieee"))
+    if family == "fpmul":
+        shape = operand_of(fmt)
+        parts = _units.multiply(shape, shape, lp.format(fmt), NE, rest[1] == "ieee")
+        return of_cells(name, "float multiply", word, ge, parts)
+    if family in ("kulisch", "fx2fp"):
+        bits = lp.cost.accumulator_bits(fmt, k=256)
+        shape = operand_of(fmt)
+        if family == "kulisch":
+            return of_cells(name, "exact MAC", word, ge, _units.fixed_point(shape, shape, bits))
+        return of_cells(name, "readout", word, ge, _units.readout(bits, lp.format("fp32"), NE))
+    if family == "cast":
+        return of_cells(name, "cast", word, ge, _units.cast(lp.format("fp32"), lp.format(fmt), NE, True))
+    if family == "fpdot":
+        element, lanes = word.rsplit("x", 1)
+        element = NAMES.get(element, element)
+        bill = _dot_model.dot_bill(element, int(lanes), "fp32", register=False, rounding="toward_zero")
+        return of_cells(name, "fused dot", element, ge, {part: each.cells for part, each in bill.elements.items()})
+    if family == "intdot":
+        bits, lanes = word.split("x")
+        bill = _dot_model.dot_bill(f"int{bits}", int(lanes), register=False)
+        return of_bill(name, "integer dot", bits, ge, bill)
+    if family == "intmac":
+        weight, _, x = word.removeprefix("w").rpartition("a")
+        bill = _mac_model.mac_bill((f"int{weight or x}", f"int{x}"), f"int{rest[1][3:]}", register=False)
+        return of_bill(name, "integer MAC", word, ge, bill)
+    if family == "mul":
+        bits, kind = rest[1], rest[0]
+        unit = lp.cost.multiplier(f"int{bits}" if kind == "sstar" else int(bits), "array")
+        group = "signed multiplier" if kind == "sstar" else "multiplier"
+        return Design(name, group, bits, ge, float(unit.ge), 0.0)
+    block = re.fullmatch(r"(mx\w+?)x(\d+)", name)
+    if block and block[1] in BLOCKS:
+        return of_bill(
+            name, "block dot", block[1], ge, _dot_model.dot_bill(BLOCKS[block[1]], int(block[2]), register=False)
+        )
+    booth = re.fullmatch(r"booth_(\d+)", name)
+    if booth:
+        return Design(name, "Booth multiplier", booth[1], ge, float(lp.cost.multiplier(int(booth[1]), "booth").ge), 0.0)
+    return None
+
+
+def factor_of(designs: list[Design]) -> float:
+    """Return the factor of least squared relative error."""
+    scaled = np.array([each.scaled / each.synthesised for each in designs])
+    missing = np.array([1 - each.fixed / each.synthesised for each in designs])
+    return float(scaled @ missing / (scaled @ scaled)) if scaled.any() else 1.0
+
+
+def read() -> list[Design]:
+    rows = []
+    for name in ("synthesised.csv", "booth.csv"):
+        with (DATA / name).open(newline="", encoding="utf-8") as file:
+            rows += [(row["design"], float(row["ge_synth"])) for row in csv.DictReader(file)]
+    return [found for name, ge in rows if (found := design(name, ge)) is not None]
+
+
+def calibrate(designs: list[Design]) -> tuple[str, dict[str, float]]:
+    """Return the table as CSV, and the calibrated GE of every design."""
+    out, predicted = io.StringIO(), {}
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["group", "designs", "factor", "low", "high", "error", "left_out"])
+    for group in dict.fromkeys(each.group for each in designs):
+        mine = [each for each in designs if each.group == group]
+        factor = 1.0 if group in UNCALIBRATED else round(factor_of(mine), 3)
+        found = {each.name: each.fixed + factor * each.scaled for each in mine}
+        ratios = [each.synthesised / found[each.name] for each in mine]
+        without = []
+        for family in {each.family for each in mine}:
+            others = [each for each in mine if each.family != family]
+            other = factor if group in UNCALIBRATED else factor_of(others)
+            without += [abs((d.fixed + other * d.scaled) / d.synthesised - 1) for d in mine if d.family == family]
+        errors = [abs(found[each.name] / each.synthesised - 1) for each in mine]
+        numbers = (factor, min(ratios), max(ratios), np.mean(errors), np.mean(without))
+        writer.writerow([group, len(mine), *(f"{value:.3f}" for value in numbers)])
+        predicted |= found
+    return out.getvalue(), predicted
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if the file is out of date")
+    parser.add_argument("--designs", action="store_true", help="print every design")
+    options = parser.parse_args()
+    designs = read()
+    text, predicted = calibrate(designs)
+    print(text, end="")
+    ranks = [
+        np.argsort(np.argsort(v)) for v in ([predicted[d.name] for d in designs], [d.synthesised for d in designs])
+    ]
+    print(f"{len(designs)} designs, Spearman {np.corrcoef(*ranks)[0, 1]:.4f}")
+    if options.designs:
+        for each in designs:
+            got = predicted[each.name]
+            print(f"{each.name:24} {each.synthesised:9.1f} {got:9.1f} {each.synthesised / got:6.3f}")
+    path = DATA / "calibration.csv"
+    if options.check:
+        return int(path.read_text(encoding="utf-8") != text)
+    path.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
