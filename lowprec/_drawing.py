@@ -70,15 +70,21 @@ def blank(width: float, height: float) -> Any:
     return drawn
 
 
-def text_size(figure: Any, text: str) -> tuple[float, float]:
+def text_size(figure: Any, text: str, weight: str = "normal") -> tuple[float, float]:
     """Return how wide and how high a label is, in typographic points."""
-    probe = figure.text(0, 0, text, fontsize=LABEL_POINTS)
+    probe = figure.text(0, 0, text, fontsize=LABEL_POINTS, fontweight=weight)
     box = probe.get_window_extent()
     probe.remove()
     return float(box.width) * 72 / figure.dpi, float(box.height) * 72 / figure.dpi
 
 
-def label_points(axes: Any, labels: Sequence[Label], lines: Sequence[NDArray[np.float64]] = ()) -> None:
+def label_points(
+    axes: Any,
+    labels: Sequence[Label],
+    lines: Sequence[NDArray[np.float64]] = (),
+    strong: Sequence[bool] | None = None,
+    taken: Sequence[Any] = (),
+) -> None:
     """Write a label near each point, where it meets no other label, no point and, if there is room, no line.
 
     Each label takes the best of some two hundred places around its point, given where the others are, a few times in
@@ -92,6 +98,10 @@ def label_points(axes: Any, labels: Sequence[Label], lines: Sequence[NDArray[np.
         One for each point.
     lines : sequence of ndarray
         Polylines to keep clear of, each of shape (n, 2), in data coordinates: error bars, a curve.
+    strong : sequence of bool, optional
+        Which labels are bold.
+    taken : sequence of matplotlib artists
+        What else has its place already, such as a legend.
 
     Raises
     ------
@@ -104,18 +114,21 @@ def label_points(axes: Any, labels: Sequence[Label], lines: Sequence[NDArray[np.
     figure.set_layout_engine("none")  # the labels must not move what they are placed by
     scale = 72 / figure.dpi
     points = axes.transData.transform([(label.x, label.y) for label in labels]) * scale
-    sizes = np.array([text_size(figure, label.text) for label in labels])
+    weights = ["bold" if bold else "normal" for bold in (strong or [False] * len(labels))]
+    sizes = np.array([text_size(figure, label.text, weight) for label, weight in zip(labels, weights, strict=True)])
     box = axes.get_window_extent()
     within = np.array([box.x0, box.y0, box.x1, box.y1]) * scale
     strokes = np.concatenate([np.empty((0, 2)), *(_dots(axes.transData.transform(line) * scale) for line in lines)])
-    offsets = _places(points, sizes, within, strokes)
-    for label, point, size, offset in zip(labels, points, sizes, offsets, strict=True):
+    rectangles = [artist.get_window_extent().extents * scale for artist in taken]
+    offsets = _places(points, sizes, within, strokes, np.array(rectangles).reshape(-1, 4))
+    for label, weight, point, size, offset in zip(labels, weights, points, sizes, offsets, strict=True):
         axes.annotate(
             label.text,
             (label.x, label.y),
             xytext=tuple(offset),
             textcoords="offset points",
             fontsize=LABEL_POINTS,
+            fontweight=weight,
             ha="center",
             va="center",
             annotation_clip=False,
@@ -157,7 +170,7 @@ def _shared(one: Boxes, other: Boxes) -> NDArray[np.float64]:
     return np.asarray(np.prod(np.maximum(high - low, 0), axis=-1))
 
 
-def _places(points: Boxes, sizes: Boxes, within: Boxes, strokes: Boxes) -> NDArray[np.float64]:
+def _places(points: Boxes, sizes: Boxes, within: Boxes, strokes: Boxes, taken: Boxes) -> NDArray[np.float64]:
     """Return the offsets of the labels' centres from their points, in typographic points."""
     steps = np.array([(math.cos(angle), math.sin(angle), far) for far in _DISTANCES for angle in _DIRECTIONS])
     markers = _boxes(points, np.full_like(points, 2 * _MARKER))
@@ -171,7 +184,8 @@ def _places(points: Boxes, sizes: Boxes, within: Boxes, strokes: Boxes) -> NDArr
         slant = 1.5 * np.abs(np.sin(2 * np.arctan2(steps[:, 1], steps[:, 0]))) + 1.0 * (steps[:, 0] < -0.5)
         cost = 0.5 * steps[:, 2] + slant + 60 * outside
         cost += 40 * _shared(boxes, markers).sum(1) + 4 * (_shared(boxes, dots) > 0).sum(1)
-        cost += 6 * _crossed(point, offsets, markers)
+        cost += 200 * _shared(boxes, taken).sum(1) + 6 * _crossed(point, offsets, markers)
+        cost += 2 * _crossed(point, offsets, dots)
         tries.append((offsets, boxes))
         fixed.append(cost)
     chosen = [int(np.argmin(cost)) for cost in fixed]

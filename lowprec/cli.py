@@ -1,4 +1,4 @@
-"""The command `lowprec`: formats, blocks, value, matmul, study, hardware, sparsity."""
+"""The command `lowprec`: formats, blocks, value, matmul, study, hardware, sparsity, cost, pareto."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import lowprec as lp
-from lowprec import _cli_blocks, _cli_hardware, _cli_sparsity, reference
+from lowprec import _cli_blocks, _cli_cost, _cli_hardware, _cli_sparsity, reference
 from lowprec import _text_tables as tables
 from lowprec.formats import FloatFormat, Format
 from lowprec.rounding import Overflow, Rounding
@@ -172,6 +172,7 @@ def _parser() -> argparse.ArgumentParser:
     _cli_hardware.add(commands)
     _cli_blocks.add(commands)
     _cli_sparsity.add(commands)
+    _cli_cost.add(commands)
     return parser
 
 
