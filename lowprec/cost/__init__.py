@@ -18,6 +18,7 @@ from lowprec.cost._pareto import pareto
 from lowprec.cost._pareto_result import ParetoResult
 from lowprec.cost._result import Cost
 from lowprec.cost._roofline import Roofline, roofline
+from lowprec.cost._systolic import SystolicArray, SystolicRun, systolic
 from lowprec.cost._tables import cite, table, tables
 from lowprec.cost._traffic import Traffic, traffic
 from lowprec.cost._width import accumulator_bits
@@ -32,6 +33,8 @@ __all__ = [
     "ParetoResult",
     "Part",
     "Roofline",
+    "SystolicArray",
+    "SystolicRun",
     "Traffic",
     "accumulator_bits",
     "area",
@@ -47,6 +50,7 @@ __all__ = [
     "multiplier",
     "pareto",
     "roofline",
+    "systolic",
     "table",
     "tables",
     "this_machine",
