@@ -4,10 +4,24 @@ Synthesis needs the extra `rtl`: ``pip install "lowprec[rtl]"``.
 """
 
 from lowprec.rtl._bits import join, split
+from lowprec.rtl._check import CheckReport, check
 from lowprec.rtl._design import Design
+from lowprec.rtl._emit import emit
 from lowprec.rtl._liberty import liberty
 from lowprec.rtl._netlist import Netlist
 from lowprec.rtl._simulate import simulate
 from lowprec.rtl._synth import Synthesis, synth
 
-__all__ = ["Design", "Netlist", "Synthesis", "join", "liberty", "simulate", "split", "synth"]
+__all__ = [
+    "CheckReport",
+    "Design",
+    "Netlist",
+    "Synthesis",
+    "check",
+    "emit",
+    "join",
+    "liberty",
+    "simulate",
+    "split",
+    "synth",
+]

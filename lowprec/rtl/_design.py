@@ -14,6 +14,7 @@ from lowprec.formats import Format
 from lowprec.rtl._bits import Array, port_arrays
 
 Ports = dict[str, Array]
+Vectors = Callable[[np.random.Generator, int, Mapping[str, Array]], Mapping[str, Any]]
 _MODULE = re.compile(r"\bmodule\s+(\w+)\b(.*?)\bendmodule\b", re.DOTALL)
 _INSTANCE = re.compile(r"(?:;|\bend)\s*(\w+)\s+(?:#\s*\([^;]*?\)\s*)?\w+\s*\(")
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
@@ -43,7 +44,10 @@ class Design:
     facts : mapping
         What it was made from, and widths that follow.
     vectors : callable, optional
-        Takes a `numpy.random.Generator` and a count, returns inputs that go to the corners of this unit.
+        Takes a `numpy.random.Generator`, a count, and a mapping of ports whose codes are chosen already; returns
+        inputs, these among them, that go to the corners of this unit.
+    refused : mapping of str to callable
+        Of a port, which of an array of codes nothing is promised for: `check` leaves them out.
     formats : mapping of str to format
         How the codes of a port are to be printed; without an entry they are integers.
     latency : int
@@ -73,7 +77,8 @@ class Design:
     model: Callable[[Ports], Mapping[str, Any]] | None = field(default=None, repr=False)
     unit: str = "custom"
     facts: Mapping[str, Any] = field(default_factory=dict)
-    vectors: Callable[[np.random.Generator, int], Mapping[str, Any]] | None = field(default=None, repr=False)
+    vectors: Vectors | None = field(default=None, repr=False)
+    refused: Mapping[str, Callable[[Array], Array]] = field(default_factory=dict, repr=False)
     formats: Mapping[str, Format] = field(default_factory=dict, repr=False)
     latency: int = 0
 

@@ -1,0 +1,133 @@
+"""emit: from a format to Verilog."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from lowprec.accumulators import Exact
+from lowprec.formats import IntFormat
+from lowprec.rtl import _exact, _integer, _multiplier
+from lowprec.rtl._design import Design
+from lowprec.rtl._request import Request, element, flag, pair, rounding_of, subnormals_of, whole, word
+
+
+def _mac(request: Request) -> Design:
+    """Return a multiply-accumulate unit: of integers, of floats into a fixed-point sum, or of floats."""
+    kinds = {isinstance(fmt, IntFormat) for fmt in (request.a, request.b)}
+    if len(kinds) > 1:
+        msg = f"`fmt` must be two floats or two integers, got `{request.a}` and `{request.b}`; convert one."
+        raise ValueError(msg)
+    if kinds == {True}:
+        return _integer.build(request)
+    if isinstance(request.accumulator, Exact) or request.accumulator == "exact":
+        return _exact.build(request)
+    msg = "`accumulator` must be 'exact' for floats so far."
+    raise ValueError(msg)
+
+
+# One line per unit: `emit` finds it here.
+_UNITS: Mapping[str, Callable[[Request], Design]] = MappingProxyType(
+    {
+        "mac": _mac,
+        "multiplier": _multiplier.build,
+        "adder": _integer.adder,
+        "readout": _exact.readout,
+    }
+)
+
+
+def emit(
+    fmt: Any,
+    accumulator: Any = None,
+    *,
+    unit: str = "mac",
+    kind: str | None = None,
+    lanes: int | None = None,
+    to: Any = None,
+    rounding: str = "nearest_even",
+    subnormals: str = "flush",
+    k: int = 256,
+    register: bool = False,
+) -> Design:
+    """Write the Verilog of a unit.
+
+    Parameters
+    ----------
+    fmt : str, FloatFormat, IntFormat, or a pair of them
+        Of the operands. For ``unit="multiplier"`` and ``"adder"`` also a width in bits, or a pair of them, unsigned; a
+        float format stands for its significand with the leading bit.
+    accumulator : str or model, optional
+        Of a ``"mac"``, as for `lowprec.matmul`: ``"fp32"`` by default for floats and ``"int32"`` for integers.
+    unit : str
+        ``"mac"`` (y = c + a * b), ``"multiplier"``, ``"adder"``, ``"readout"`` (an exact accumulator's sum, rounded).
+    kind : str, optional
+        Structure of a multiplier: ``"grid"`` (a full adder for each pair of bits), ``"array"`` (without those that
+        zeros make needless), ``"dadda"``, ``"booth"`` (radix 4), ``"operator"`` (Verilog's ``*``); by default
+        ``"dadda"`` for a multiplier and ``"operator"`` inside a mac.
+    lanes : int, optional
+        Products of a dot unit.
+    to : str or FloatFormat, optional
+        Result of a readout; float32 by default.
+    rounding : str
+        A deterministic member of `Rounding`.
+    subnormals : {"flush", "keep", "flush_inputs"}
+        What float units do with subnormals. An exact accumulator and its readout always keep them.
+    k : int
+        Products per sum that an exact accumulator has room for, all of them the largest.
+    register : bool
+        Whether outputs are kept in flip-flops, clocked by `clk`: the accumulator's register.
+
+    Returns
+    -------
+    Design
+        Verilog with its ports `a`, `b`, `c`, `y`, and the emulation's word on the outputs.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of the wrong kind.
+    ValueError
+        If a format has no such unit (codebooks, block formats), a word is unknown, a size out of range, or an argument
+        is given that the unit has no use for.
+
+    Examples
+    --------
+    >>> import lowprec as lp
+    >>> lp.rtl.emit(11, unit="multiplier", kind="array").cells
+    {'FA': 99, 'HA': 11, 'AND': 121}
+    >>> design = lp.rtl.emit("int8")
+    >>> design.inputs, design.outputs
+    ({'a': 8, 'b': 8, 'c': 32}, {'y': 32})
+    >>> design.expected({"a": [3], "b": [255], "c": [10]})["y"].tolist()  # 255 is the code of -1
+    [7]
+    """
+    which = word(unit, "unit", _UNITS)
+    if which in {"multiplier", "adder"}:
+        fmt = _widths(fmt)
+    a, b = pair(fmt)
+    request = Request(
+        a,
+        b,
+        accumulator,
+        kind,
+        None if lanes is None else whole(lanes, "lanes", 1, 1024),
+        None if to is None else element(to, "to"),
+        rounding_of(rounding),
+        subnormals_of(subnormals),
+        whole(k, "k", 1, 2**40),
+        flag(register, "register"),
+    )
+    return _UNITS[which](request)
+
+
+def _widths(fmt: Any) -> Any:
+    """Turn widths into formats of unsigned integers."""
+    if isinstance(fmt, (tuple, list)):
+        return type(fmt)(_widths(one) for one in fmt)
+    if isinstance(fmt, (int, np.integer)):
+        return IntFormat(bits=whole(fmt, "fmt", 1, 32), is_signed=False)
+    return fmt
