@@ -1,6 +1,7 @@
 """Find by how much synthesis shrinks what lp.cost's formulas count, and how far off they then are.
 
-Writes ``lowprec/cost/data/calibration.csv`` from ``synthesised.csv`` and ``booth.csv`` (pyosys 0.70 with ``booth``) beside it, and prints what it found::
+Writes ``lowprec/cost/data/calibration.csv`` from ``synthesised.csv`` and ``booth.csv`` (pyosys 0.70 with ``booth``)
+beside it, and prints what it found::
 
     python scripts/calibrate_cost.py [--check] [--designs]
 

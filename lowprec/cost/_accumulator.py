@@ -13,7 +13,7 @@ from lowprec.formats import Format, IntFormat
 from lowprec.hardware import Preset, preset, presets
 from lowprec.rounding import Rounding, Subnormals
 
-_INTEGER = re.compile(r"(u?)int(\d{1,3})(?:_(wrap|saturate|raise))?")
+_INTEGER = re.compile(r"(u?)int(\d+)(?:_(wrap|saturate|raise))?")
 _WIDEST = 4096
 
 

@@ -18,6 +18,7 @@ from lowprec.formats import FloatFormat, Format, IntFormat
 _TRUNCATION = (
     "Products and c are aligned to the largest exponent and cut at {kept} bits; infinities and NaN are not counted."
 )
+_WIDEST_INTEGER = 24  # bits of an exact product; elements with more are aligned and cut, as those without scales are
 _ALIGNED = (
     models.FusedTruncated,
     models.FusedTruncatedScaled,
@@ -164,6 +165,10 @@ def _block_bill(mx: BlockFormat, lanes: int | None, accumulator: Any, rounding: 
         msg = f"`accumulator` must be a float format or a model of scaled groups for blocks, got {asked.model!r}."
         raise ValueError(msg)
     into = asked.model.format
+    if isinstance(element, FloatFormat) and width(products(*pair), True) > _WIDEST_INTEGER:
+        bill = _fused(pair, count, asked, register, name, rule)
+        scales = {"scale": Part({"FA": 2 * mx.scale.bits})}
+        return bill._replace(elements=merged([bill.elements, scales]))
     summed, cells = _elements(pair, count)
     scale = mx.scale
     exponents: Cells = {"FA": 2 * scale.bits}

@@ -16,6 +16,7 @@ from lowprec.cost._width import products, whole, width
 from lowprec.formats import FloatFormat, Format, IntFormat
 from lowprec.rounding import Rounding
 
+_ONE_BY_ONE = (models.FlushedPairwise, models.EvenOddPair, models.FmaPairOddFirst, models.BfDotRoundOdd)
 _LANE = "Per lane of a dot unit of {lanes} products, its shared part included."
 
 
@@ -58,7 +59,7 @@ def model_bill(pair: tuple[Format, Format], asked: Asked, k: int, register: bool
     if isinstance(model, models.Chunked):
         return _chunked(pair, asked, k, register)
     length = getattr(model, "length", 1)
-    if length > 1 and not isinstance(model, (models.FlushedPairwise, models.EvenOddPair)):
+    if length > 1 and not isinstance(model, _ONE_BY_ONE):
         whole_unit = dot_bill(words_pair(pair), length, asked.model, register=register)
         notes = (*whole_unit.notes, _LANE.format(lanes=whole_unit.lanes))
         parts = scaled(whole_unit.elements, 1 / whole_unit.lanes)

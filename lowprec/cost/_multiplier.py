@@ -92,7 +92,7 @@ def multiplier(n_or_format: Any, kind: MultiplierKind = "grid") -> Cost:
     elif word == "dadda":
         tree, final = dadda_cells(n, m)
         counted = total({"AND": n * m}, tree, correction) | {"CPA": final}
-        notes = (f"FA and HA of the tree; CPA: the bits of the adder after it, {max(0, final - 1)} FA and a HA.",)
+        notes = ("FA and HA are of the tree; CPA: the bits of the adder after it.",)
     elif word == "booth":
         parts = {"multiply": Part(booth_cells(n, m))}
         notes = ("Pays from about 11 bits on.",)

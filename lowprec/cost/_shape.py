@@ -41,14 +41,14 @@ class Operand(NamedTuple):
 
 def element_of(fmt: Any, name: str = "fmt") -> Format:
     """Return the float or integer format that a word or a format means, and refuse those that nobody multiplies."""
-    if is_block_name(fmt):
+    if is_block_name(fmt) and not isinstance(block_format(fmt).element, CodebookFormat):
         word = str(block_format(fmt))
         msg = (
             f"`{name}` must be a format of single elements, got the block format {word!r}, whose scale is shared by a "
             f"block; ask for lp.cost.dot({word!r}, lanes=...)."
         )
         raise ValueError(msg)
-    found = any_format(fmt, name)
+    found = block_format(fmt).element if is_block_name(fmt) else any_format(fmt, name)
     if isinstance(found, CodebookFormat):
         msg = (
             f"`{name}` must be a float or an integer format, got the table `{found}`, which is looked up, not "

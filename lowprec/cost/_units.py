@@ -109,7 +109,7 @@ def multiply(a: Operand, b: Operand, into: FloatFormat, rounding: Rounding, keep
 
 
 def fixed_point(a: Operand, b: Operand, width: int) -> dict[str, Cells]:
-    """Add a product exactly to a fixed-point sum of `width` bits (Kulisch): move it to its place, apply its sign, add."""
+    """Add a product exactly to a fixed-point sum of `width` bits (Kulisch): move it, apply its sign, add."""
     product = a.precision + b.precision
     found: dict[str, float] = {}
     live, reach = product, width - product

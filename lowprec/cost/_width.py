@@ -113,7 +113,8 @@ def _row_sum(weights: ArrayLike, fmt: Format, k: int | None) -> int:
             fits = np.isfinite(exact) & (np.asarray(round_to(exact, fmt)) == exact)
     if not fits.all():
         where = tuple(int(i) for i in np.argwhere(~fits)[0])
-        msg = f"`weights` must hold values of `{fmt}`, got {exact[where]!r} at {list(where)}; round or quantise them first."
+        got = f"got {float(exact[where])!r} at {list(where)}"
+        msg = f"`weights` must hold values of `{fmt}`, {got}; round or quantise them first."
         raise ValueError(msg)
     step = grid(fmt)[0]
     scaled = np.abs(exact) / float(step) if float(step) and abs(float(1 / step)) < 2.0**60 else None
