@@ -125,6 +125,13 @@ def test_bounds_hold_all_designs() -> None:
         assert low - 1e-3 <= each.synthesised / predicted[each.name] <= high + 1e-3, each.name
 
 
+def test_page_has_the_calibration() -> None:
+    page = (REPOSITORY / "docs" / "cost.md").read_text(encoding="utf-8")
+    for row in _calibration.calibrations().values():
+        line = f"| {row.group} | {row.designs} | {row.factor:.3f} | {row.low:.3f} to {row.high:.3f} |"
+        assert f"{line} {row.error:.1%} | {row.left_out:.1%} |" in page
+
+
 # ---------------------------------------------------------------------------------------------------------- MACs
 
 
@@ -266,15 +273,15 @@ def test_dot_of_integers_by_hand() -> None:
 
 @pytest.mark.parametrize("fmt", [f for f in MULTIPLYING if f.bits <= 8], ids=str)
 def test_accumulator_bits_of_enumerated_products(fmt: lp.FloatFormat) -> None:
-    values = {
-        Fraction(float(v)) for v in lp.decode(np.arange(2**fmt.bits, dtype=fmt.code_dtype), fmt) if np.isfinite(v)
-    }
-    largest = max(abs(a * b) for a, b in itertools.product(values, values))
-    step = min(abs(v) for v in values if v) ** 2
-    assert all((v / min(abs(u) for u in values if u)).denominator == 1 for v in values)
-    signed = min(values) < 0
+    every = lp.decode(np.arange(2**fmt.bits, dtype=fmt.code_dtype), fmt)
+    values = {Fraction(float(v)) for v in every if np.isfinite(v)}
+    step = min(abs(v) for v in values if v)
+    assert all((v / step).denominator == 1 for v in values)
+    units = [int(v / step) for v in values]
+    largest = max(abs(a * b) for a, b in itertools.product(units, units))
+    signed = min(units) < 0
     for k in (1, 7, 4608):
-        reach = int(k * largest / step)
+        reach = k * largest
         bits = lp.cost.accumulator_bits(fmt, k=k)
         assert reach < 2 ** (bits - signed), "the sum fits"
         assert reach >= 2 ** (bits - signed - 1), "and would not in a bit less"
