@@ -253,3 +253,50 @@ def test_planted_docstring_faults_are_seen() -> None:
 
         bad.__doc__ = good.__doc__.replace(old, new)
         assert faults("bad", bad), (old, new)
+
+
+NAMESPACES = ("cost", "rtl", "systolic")
+INSIDE = [
+    f"{namespace}.{name}"
+    for namespace in NAMESPACES
+    for name in getattr(lp, namespace).__all__
+    if callable(getattr(getattr(lp, namespace), name))
+]
+
+
+@pytest.mark.parametrize("name", INSIDE)
+def test_docstring_in_namespace(name: str) -> None:
+    namespace, _, inner = name.partition(".")
+    what = getattr(getattr(lp, namespace), inner)
+    found = faults(name, what)
+    if inspect.isclass(what):  # results, which the functions' examples show
+        found = [each for each in found if "xample" not in each]
+    assert found == []
+
+
+@pytest.mark.parametrize("namespace", NAMESPACES)
+def test_namespace_is_complete(namespace: str) -> None:
+    module = getattr(lp, namespace)
+    assert list(module.__all__) == sorted(set(module.__all__))
+    public = {n for n in vars(module) if not n.startswith("_") and not inspect.ismodule(vars(module)[n])}
+    assert public <= set(module.__all__) | {"annotations"}
+
+
+CONTRACT = {
+    "cost.multiplier": ("n_or_format", "kind"),
+    "cost.mac": ("fmt", "accumulator"),
+    "cost.dot": ("fmt", "lanes"),
+    "cost.accumulator_bits": ("fmt", "k"),
+    "cost.systolic": ("rows", "cols", "dtype"),
+    "cost.traffic": ("fmt",),
+    "cost.roofline": ("M", "K", "N", "dtype"),
+    "cost.energy": ("M", "K", "N", "dtype"),
+    "cost.pareto": ("x", "w", "formats", "metric", "cost"),
+}
+
+
+@pytest.mark.parametrize("name", CONTRACT)
+def test_signature_in_namespace(name: str) -> None:
+    namespace, _, inner = name.partition(".")
+    parameters = inspect.signature(getattr(getattr(lp, namespace), inner)).parameters
+    assert tuple(parameters)[: len(CONTRACT[name])] == CONTRACT[name]

@@ -63,7 +63,7 @@ def dot(
     --------
     >>> import lowprec as lp
     >>> [round(lp.cost.dot(fmt, 32).per_lane / lp.cost.dot("int8", 32).per_lane, 1) for fmt in ("mxfp4", "e4m3fn")]
-    [0.3, 1.0]
+    [0.4, 1.0]
     """
     if not isinstance(register, bool):
         msg = f"`register` must be True or False, got {register!r}."
