@@ -35,7 +35,7 @@ Boxes = NDArray[np.float64]
 _MARKER = 3.6  # half the side of the square that a marker takes
 _DISTANCES = (7.0, 10.0, 14.0, 19.0, 25.0, 32.0, 40.0, 50.0, 62.0, 76.0, 92.0, 110.0)
 _DIRECTIONS = tuple(2 * math.pi * step / 16 for step in range(16))
-_PASSES = 4
+_PASSES = 8
 _FAR = 11.0  # a label that is further from its point has a line to it
 
 
@@ -182,18 +182,21 @@ def _places(points: Boxes, sizes: Boxes, within: Boxes, strokes: Boxes, taken: B
         boxes = _boxes(point + offsets, size, 0.8)
         outside = np.maximum(within[:2] - boxes[:, :2], 0).sum(1) + np.maximum(boxes[:, 2:] - within[2:], 0).sum(1)
         slant = 1.5 * np.abs(np.sin(2 * np.arctan2(steps[:, 1], steps[:, 0]))) + 1.0 * (steps[:, 0] < -0.5)
-        cost = 0.5 * steps[:, 2] + slant + 60 * outside
-        cost += 40 * _shared(boxes, markers).sum(1) + 4 * (_shared(boxes, dots) > 0).sum(1)
+        cost = 0.9 * steps[:, 2] + slant + 60 * outside
+        cost += 40 * _shared(boxes, markers).sum(1) + 3 * (_shared(boxes, dots) > 0).sum(1)
         cost += 200 * _shared(boxes, taken).sum(1) + 6 * _crossed(point, offsets, markers)
         cost += 2 * _crossed(point, offsets, dots)
         tries.append((offsets, boxes))
         fixed.append(cost)
     chosen = [int(np.argmin(cost)) for cost in fixed]
+    paid = [float(cost.min()) for cost in fixed]
     for _ in range(_PASSES):
-        for i, (offsets, boxes) in enumerate(tries):
+        for i in sorted(range(len(tries)), key=lambda i: -paid[i]):  # whose place is worst chooses first
+            offsets, boxes = tries[i]
             others = np.array([tries[j][1][chosen[j]] for j in range(len(tries)) if j != i]).reshape(-1, 4)
             cost = fixed[i] + 200 * _shared(boxes, others).sum(1) + 12 * _crossed(points[i], offsets, others)
             chosen[i] = int(np.argmin(cost))
+            paid[i] = float(cost[chosen[i]])
     return np.array([offsets[at] for (offsets, _), at in zip(tries, chosen, strict=True)])
 
 

@@ -25,6 +25,8 @@ class Metric(NamedTuple):
         Which way.
     measure : callable
         ``measure(y, reference)``, both float64 of one shape and finite, to a float.
+    meaning : str
+        How it is computed, in words.
     logarithmic : bool
         Whether its axis is.
     """
@@ -33,6 +35,7 @@ class Metric(NamedTuple):
     label: str
     larger_is_better: bool
     measure: Callable[[Array, Array], float]
+    meaning: str = ""
     logarithmic: bool = False
 
     def of(self, y: Array, reference: Array) -> float:
@@ -78,11 +81,20 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
     {
         metric.name: metric
         for metric in (
-            Metric("snr_db", "SNR (dB)", True, snr_db),
-            Metric("max_ulp", "largest error (ulp of float32)", False, max_ulp, True),
-            Metric("max_rel", "largest relative error", False, max_rel, True),
-            Metric("mse", "mean squared error", False, mse, True),
-            Metric("top1", "rows with the same largest element", True, top1),
+            Metric("snr_db", "SNR (dB)", True, snr_db, "10 log10(sum ref^2 / sum (y - ref)^2)"),
+            Metric(
+                "max_ulp",
+                "largest error (ulp of float32)",
+                False,
+                max_ulp,
+                "largest |y - ref| in gaps between the float32 numbers around ref",
+                True,
+            ),
+            Metric("max_rel", "largest relative error", False, max_rel, "largest |y - ref| / |ref|", True),
+            Metric("mse", "mean squared error", False, mse, "mean of (y - ref)^2", True),
+            Metric(
+                "top1", "top-1 agreement", True, top1, "part of the rows whose largest element stands in the same place"
+            ),
         )
     }
 )

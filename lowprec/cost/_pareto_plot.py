@@ -89,9 +89,11 @@ def figure(result: ParetoResult) -> Any:
     _limits(axes, rows)
     legend = _legend(axes, rows, result.larger_is_better)
     shape = " x ".join(map(str, result.shape))
-    axes.set_xlabel(result.cost_label[:1].upper() + result.cost_label[1:] + " (less is better)")
-    axes.set_ylabel(f"{result.metric_label}, {'more' if result.larger_is_better else 'less'} is better")
-    axes.set_title(f"Product of {shape}: what accuracy costs", loc="left", fontsize=9)
+    axes.set_xlabel(f"{_capital(result.cost_label)}, less is better")
+    axes.set_ylabel(f"{_capital(result.metric_label)}, {'more' if result.larger_is_better else 'less'} is better")
+    units = {record["unit"] for record in rows}
+    common = f" {units.pop()}" if len(units) == 1 else ""  # a unit that all have stands in the title instead
+    axes.set_title(f"Product of {shape}: what accuracy costs{common and f', all in{common}'}", loc="left", fontsize=9)
     if missing:
         said = ", ".join(f"{record['candidate']} ({record['accuracy']:.3g})" for record in missing)
         axes.set_title(f"not drawn: {said}", loc="right", fontsize=LABEL_POINTS, color="#555555")
@@ -100,7 +102,8 @@ def figure(result: ParetoResult) -> Any:
         for record in rows
         if record["cost_low"] < record["cost_high"]
     ]
-    labels = [Label(record["cost"], record["accuracy"], record["candidate"]) for record in rows]
+    names = [record["candidate"].removesuffix(common) for record in rows]
+    labels = [Label(record["cost"], record["accuracy"], name) for record, name in zip(rows, names, strict=True)]
     label_points(
         axes,
         labels,
@@ -109,6 +112,11 @@ def figure(result: ParetoResult) -> Any:
         taken=[legend],
     )
     return drawn
+
+
+def _capital(words: str) -> str:
+    """Return words with a capital, a unit in front as it is."""
+    return words if words.startswith("pJ") else words[:1].upper() + words[1:]
 
 
 def _has_place(record: ParetoRecord, logarithmic: bool) -> bool:

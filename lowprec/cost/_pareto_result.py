@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from lowprec import _text_tables as tables
+from lowprec.cost._accuracy import METRICS
 from lowprec.cost._printed import Printed
 
 
@@ -96,24 +97,23 @@ class ParetoResult(Printed):
     def notes(self) -> tuple[str, ...]:
         """How to read the table."""
         better = "more" if self.larger_is_better else "less"
+        meaning = METRICS[self.metric].meaning if self.metric in METRICS else "of the product and its reference"
         said = [
-            f"* on the Pareto front: nothing else here is as accurate for as little, and better in one. Accuracy: "
-            f"{self.metric_label} against the float64 product; {better} is better."
+            "* on the Pareto front: nothing else here is as good in both and better in one.",
+            f"{self.metric}: {meaning}; {better} is better.",
         ]
         units = {record["unit"].rstrip("0123456789") for record in self.table}
         if self.cost == "ge":
-            said.append(_GATES)
+            said += _GATES
             if len(units) > 1:
-                said.append(
-                    'MACs and dot units are not alike: a dot shares its tail among its lanes; unit="dot" is fair.'
-                )
+                said.append('Not like for like: the lanes of a dot share its tail. unit="dot" prices all as dot units.')
         if any(record["sparsity"] for record in self.table) and self.cost in ("ge", "energy"):
             said.append("Sparse: per product of the dense matrices, of which a sparse unit leaves some out.")
         lost = [record["candidate"] for record in self.table if math.isnan(record["accuracy"])]
         if lost:
             said.append(f"nan: the product has infinities or NaN ({', '.join(lost)}); never on the front.")
         if self.left_out:
-            said.append(f"Left out, without a cost: {', '.join(self.left_out)}.")
+            said.append(f"Left out, since {self.cost} has no number for them: {', '.join(self.left_out)}.")
         return tuple(said)
 
     def _view(self) -> tables.Table:
@@ -197,8 +197,8 @@ class ParetoResult(Printed):
 
 
 _GATES = (
-    "MAC: one product and its addition, with the register of the sum. dotN: one lane of a unit that sums N products at "
-    "once. Range: of closed forms against synthesis."
+    "ge: gate equivalents of a product and its addition, with the sum's register, by closed forms; with their range.",
+    "MAC: a unit of its own. dotN: one lane of a unit that sums N products at once.",
 )
 
 

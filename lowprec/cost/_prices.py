@@ -61,7 +61,7 @@ class Pricing(NamedTuple):
         """What is paid, in words."""
         if not isinstance(self.cost, str):
             return str(getattr(self.cost, "__name__", type(self.cost).__name__))
-        return _LABELS[self.cost] + (f" ({self.table})" if self.cost == "energy" else "")
+        return _LABELS[self.cost] + (f", {self.table}" if self.cost == "energy" else "")
 
     def of(self, candidate: Candidate) -> Figure:
         """Return what a candidate costs, or say why nobody knows."""
