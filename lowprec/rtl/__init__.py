@@ -8,6 +8,7 @@ from lowprec.rtl._check import CheckReport, check
 from lowprec.rtl._design import Design
 from lowprec.rtl._emit import emit
 from lowprec.rtl._liberty import liberty
+from lowprec.rtl._mutants import mutants
 from lowprec.rtl._netlist import Netlist
 from lowprec.rtl._simulate import simulate
 from lowprec.rtl._synth import Synthesis, synth
@@ -21,6 +22,7 @@ __all__ = [
     "emit",
     "join",
     "liberty",
+    "mutants",
     "simulate",
     "split",
     "synth",

@@ -31,13 +31,22 @@ def step(a: FloatFormat, b: FloatFormat) -> int:
     return (a.emin - a.mantissa_bits) + (b.emin - b.mantissa_bits)
 
 
-def _integers(codes: Array, fmt: FloatFormat) -> Array:
-    """Return finite values in units of the smallest, by `lowprec.decode`: Python integers."""
+def _integers(codes: Array, fmt: FloatFormat, kind: Any) -> Array:
+    """Return finite values in units of the smallest, by `lowprec.decode`: int64, or Python integers."""
     values = np.asarray(decode(codes.astype(fmt.code_dtype), fmt, dtype=np.float64))
+    last = fmt.emin - fmt.mantissa_bits
+    if kind is np.int64:
+        return np.asarray(np.ldexp(values, -last).astype(np.int64))  # exact: less than 2**62, and 53 significant bits
     significand, exponent = np.frexp(values)
     whole = np.ldexp(significand, 53).astype(np.int64).astype(object)
-    shift = exponent.astype(int) - 53 - (fmt.emin - fmt.mantissa_bits)
-    return np.array([w << s if s >= 0 else w >> -s for w, s in zip(whole, shift.tolist(), strict=True)], object)
+    shift = np.where(whole != 0, exponent - 53 - last, 0)
+    up, down = np.maximum(shift, 0).astype(object), np.maximum(-shift, 0).astype(object)
+    return np.asarray((whole << up) >> down)
+
+
+def _kind(bits: int) -> Any:
+    """Return the dtype in which sums of so many bits are exact."""
+    return np.int64 if bits <= 60 else object
 
 
 def _special(fmt: FloatFormat) -> Callable[[Array], Array]:
@@ -61,15 +70,20 @@ def _vectors(a: FloatFormat, b: FloatFormat, bits: int) -> Vectors:
     def make(rng: np.random.Generator, count: int, given: Mapping[str, Array]) -> dict[str, Array]:
         x = given.get("a", finite(a, specials[0], draw(a, rng, count)))
         y = given.get("b", finite(b, specials[1], draw(b, rng, count)))
-        product = _integers(x, a) * _integers(y, b)
-        picks, places = rng.integers(0, 4, count).tolist(), rng.integers(0, bits, count).tolist()
-        words = [int.from_bytes(rng.bytes(8), "little") for _ in range(count)]
-        sums = []
-        for p, pick, place, random in zip(product.tolist(), picks, places, words, strict=True):
-            run = (1 << place) - (random & 1)
-            away = p << (place % 30) if random & 2 else p >> (place % 30)
-            sums.append((-p + random % 3 - 1, -run if random & 2 else run, away, (random << place) | random)[pick])
-        return {"a": x, "b": y, "c": given.get("c", unsigned(np.array(sums, object), bits))}
+        kind = _kind(bits)
+        product = _integers(x, a, kind) * _integers(y, b, kind)
+        size = min(bits, 60)
+        place = rng.integers(0, bits, count).astype(kind)
+        some = rng.integers(0, 1 << size, count).astype(kind)
+        minus = np.where(rng.random(count) < 0.5, -1, 1).astype(kind)
+        run = (np.ones(count, kind) << place) - rng.integers(0, 2, count).astype(kind)
+        near = rng.integers(-1, 2, count).astype(kind) - product
+        # shifts stay small so that nothing leaves 64 bits; what leaves the width is cut off
+        away = np.where(place % 2 == 0, product >> place % 30, product << place % 4)
+        random = (some << (place % max(1, bits - size + 1))) >> (place % size)
+        which = rng.integers(0, 4, count)
+        sums = np.where(which == 0, near, np.where(which == 1, minus * run, np.where(which == 2, away, minus * random)))
+        return {"a": x, "b": y, "c": given.get("c", unsigned(sums, bits))}
 
     return make
 
@@ -132,8 +146,9 @@ def build(request: Request) -> Design:
     ) + module(name, inputs, {"y": bits}, body)
 
     def expected(ports: Ports) -> Ports:
-        product = _integers(ports["a"], a) * _integers(ports["b"], b)
-        return {"y": unsigned(signed(ports["c"], bits).astype(object) + product, bits)}
+        kind = _kind(bits)
+        product = _integers(ports["a"], a, kind) * _integers(ports["b"], b, kind)
+        return {"y": unsigned(signed(ports["c"], bits).astype(kind) + product, bits)}
 
     top = name
     if request.register:
@@ -217,16 +232,16 @@ def readout_body(bits: int, low: int, fmt: FloatFormat, mode: Rounding) -> list[
         room = max(1, (size + 1).bit_length())
         lines += [
             "// below the smallest normal number: to the right again, what falls off remembered",
-            f"wire small = exponent < {_decimal(span, 1)};",
+            f"wire tiny = exponent < {_decimal(span, 1)};",
             f"wire signed [{span - 1}:0] below = {_decimal(span, 1)} - exponent;",
             f"wire [{span - 1}:0] limited = below > {_decimal(span, min(size + 1, (1 << (span - 1)) - 1))} ? "
             f"{span}'d{min(size + 1, (1 << (span - 1)) - 1)} : below;",
-            f"wire [{max(room, 1) - 1}:0] right = small ? limited[{min(room, span) - 1}:0] : {room}'d0;",
+            f"wire [{max(room, 1) - 1}:0] right = tiny ? limited[{min(room, span) - 1}:0] : {room}'d0;",
             f"wire [{2 * size}:0] shifted = {{normal, {size + 1}'b0}} >> right;",
             f"wire [{size - 1}:0] kept = shifted[{2 * size}:{size + 1}];",
             f"wire lost = |shifted[{size}:0];",
             "wire present = kept[" + str(size - 1) + "];",
-            f"wire [{span - 1}:0] field = small ? {span}'d0 : exponent;",
+            f"wire [{span - 1}:0] field = tiny ? {span}'d0 : exponent;",
         ]
     else:
         lines += [
@@ -238,7 +253,7 @@ def readout_body(bits: int, low: int, fmt: FloatFormat, mode: Rounding) -> list[
     beyond, sign = _beyond(fmt, mode)
     rest = f"|kept[{size - 3 - m}:0] | lost" if size - 3 - m > 0 else "kept[0] | lost"
     lines += [
-        f"wire odd = kept[{size - 1 - m}];" if m else "wire odd = 1'b1;",
+        f"wire odd = kept[{size - 1 - m}];",
         f"wire half = kept[{size - 2 - m}];",
         f"wire rest = {rest};",
         f"wire up = {_up(mode)};",
