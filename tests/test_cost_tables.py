@@ -231,7 +231,11 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         ValueError,
         "one between two integers of different widths, got int8; for mult it has int32",
     ),
-    "gates": (lambda: lp.cost.area("int8", table="qkeras"), ValueError, "areas in gates; gates are not turned into um2"),
+    "gates": (
+        lambda: lp.cost.area("int8", table="qkeras"),
+        ValueError,
+        "areas in gates; gates are not turned into um2",
+    ),
     "no area": (lambda: lp.cost.area("int8", table="jouppi2021"), ValueError, "which has no areas"),
     "own gates": (lambda: lp.cost.area("int8", table="synthesised"), ValueError, "table of published numbers"),
     "op": (lambda: lp.cost.area("int8", "div"), ValueError, "`op` must be one of mult, add, mac, got 'div'"),

@@ -288,8 +288,8 @@ def this_machine(formats: Any = ("bf16", "int8"), *, size: int = 512) -> Machine
 
     Notes
     -----
-    On the threads that `lowprec.set_num_threads` gives, and on those of NumPy's BLAS. float32 is the faster of the two
-    libraries. Other programs on the machine show.
+    On the threads that `lowprec.set_num_threads` gives, and on those of NumPy's BLAS. With "fp32" among the formats the
+    faster of the two products counts. Other programs on the machine show.
 
     Examples
     --------

@@ -12,6 +12,7 @@ from lowprec._drawing import COLOURS, MARKERS, STYLE, Label, blank, label_points
 from lowprec._extras import require
 
 _ROOM = 4.0  # factor that the axes reach beyond what is drawn
+_GAP = 0.035  # least distance of names of peaks, as a part of the axes' height
 
 
 class Mark(NamedTuple):
@@ -78,17 +79,17 @@ def figure(marks: Sequence[Mark]) -> Any:
     ImportError
         If matplotlib is missing.
     """
-    drawn = blank(6.4, 4.2)
+    drawn = blank(7.0, 4.2)
     axes = drawn.subplots()
     axes.set_xscale("log")
     axes.set_yscale("log")
     ridges = [mark.peak / mark.bandwidth for mark in marks]
     reach = [*ridges, *(mark.intensity for mark in marks)]
-    left, right = min(reach) / _ROOM, max(reach) * _ROOM**1.5
-    machines = list(dict.fromkeys(mark.machine for mark in marks))
-    lines = [_roof(axes, mark, machines.index(mark.machine), left, right) for mark in _roofs(marks)]
+    left, right = min(reach) / _ROOM, max(reach) * _ROOM
+    slopes = list(dict.fromkeys(_slope_of(mark) for mark in marks))
+    lines = [_roof(axes, mark, slopes.index(_slope_of(mark)), left, right) for mark in _roofs(marks)]
     for mark in marks:
-        style = machines.index(mark.machine)
+        style = slopes.index(_slope_of(mark))
         axes.plot(
             mark.intensity,
             mark.attained,
@@ -106,10 +107,10 @@ def figure(marks: Sequence[Mark]) -> Any:
     axes.set_axisbelow(True)
     handles = [
         axes.plot([], [], MARKERS[i % len(MARKERS)], color=COLOURS[i % len(COLOURS)], label=name)[0]
-        for i, name in enumerate(machines)
+        for i, name in enumerate(slopes)
     ]
     axes.legend(handles=handles, loc="lower right", frameon=True, framealpha=1.0, edgecolor="none", fontsize=8)
-    _name_peaks(axes, marks, right)
+    _name_peaks(axes, marks)
     label_points(axes, [Label(mark.intensity, mark.attained, mark.label) for mark in marks], lines)
     return drawn
 
@@ -124,6 +125,11 @@ def _roof_of(mark: Mark) -> tuple[str, float, float]:
     return mark.machine, mark.peak, mark.bandwidth
 
 
+def _slope_of(mark: Mark) -> str:
+    """Return what is drawn in one colour."""
+    return f"{mark.machine}, {mark.bandwidth / 1e9:.4g} GB/s"
+
+
 def _roof(axes: Any, mark: Mark, style: int, left: float, right: float) -> Any:
     """Draw a roof; return it as a line."""
     ridge = mark.peak / mark.bandwidth
@@ -132,29 +138,12 @@ def _roof(axes: Any, mark: Mark, style: int, left: float, right: float) -> Any:
     return line
 
 
-def _name_peaks(axes: Any, marks: Sequence[Mark], right: float) -> None:
-    """Write each peak above its level, and each bandwidth along its slope."""
-    for mark in _roofs(marks):
+def _name_peaks(axes: Any, marks: Sequence[Mark]) -> None:
+    """Write each peak to the right of its level."""
+    bottom, top = np.log(axes.get_ylim())
+    height = -1.0
+    for mark in sorted(_roofs(marks), key=lambda mark: mark.peak):
         same = [other.level for other in marks if _roof_of(other) == _roof_of(mark)]
         level = f"{', '.join(dict.fromkeys(same))}: {mark.peak / 1e12:.4g} Top/s"
-        axes.text(right / 1.08, mark.peak * 1.06, level, fontsize=7, ha="right", va="bottom", color="#444444")
-    slopes = {(mark.machine, mark.bandwidth): mark for mark in marks}.values()
-    for mark in slopes:
-        at = axes.get_xlim()[0] * 1.25
-        axes.text(
-            at,
-            at * mark.bandwidth * 1.25,
-            f"{mark.bandwidth / 1e9:.4g} GB/s",
-            fontsize=7,
-            rotation=_angle(axes),
-            rotation_mode="anchor",
-            va="bottom",
-            color="#444444",
-        )
-
-
-def _angle(axes: Any) -> float:
-    """Return the angle of a slope of 1 on the page, in degrees."""
-    axes.figure.draw_without_rendering()
-    (x, y), (right, up) = axes.transData.transform([(1.0, 1.0), (10.0, 10.0)])
-    return float(np.degrees(np.arctan2(up - y, right - x)))
+        height = max((np.log(mark.peak) - bottom) / (top - bottom), height + _GAP)
+        axes.text(1.01, height, level, fontsize=7, va="center", color="#444444", transform=axes.transAxes)
