@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -84,6 +84,7 @@ class Step:
         self.outer = stream == _OUTER
         self.draws = getattr(model, "random_bits", None) is not None  # whether words are drawn
         self.way = "definition"
+        self.dtype: np.dtype[Any]  # of sums, and of operands
         if isinstance(model, Integer):
             self.dtype = np.dtype(np.int64)
             if not wide_integers(model, operands):
@@ -96,7 +97,7 @@ class Step:
         if plain:
             self.way = "fused"
         elif all(_within_single(each) for each in (one.format, product or one.format)):
-            self.way = "rounded"
+            self.way, self.dtype = "rounded", np.dtype(np.float64)
             how = (one.rounding, one.overflow, str(one.subnormals))
             self.rules = np.stack([_rule(each, *how) for each in (one.format, product or one.format)])
             signed_seed = seed - (seed >> 63 << 64)
@@ -162,6 +163,7 @@ class Adder:
     def __call__(self, t: Array, totals: Array, element: Array, number: Array) -> None:
         """Add sums of tiles to totals, in place."""
         # A sum times one is itself, sign of zero included, and an exact product.
+        t = t.astype(self.step.dtype)
         self.step(t, np.ones_like(t), totals, np.ones(t.shape, np.bool_), element, number)
 
 

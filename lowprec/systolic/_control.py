@@ -81,7 +81,8 @@ class Run:
 
     def __post_init__(self) -> None:
         """Make the memory of sums, and of how many tiles are in each."""
-        self.memory = np.zeros(self.results.size, self.machine.step.dtype)
+        step = self.adder.step if self.adder else self.machine.step
+        self.memory = np.zeros(self.results.size, step.dtype)
         self.done = np.zeros(self.memory.size if self.adder else 0, np.int32)
 
     def passed(self, phase: str, left: Numbers | None = None) -> None:

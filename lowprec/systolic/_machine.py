@@ -57,21 +57,17 @@ class Registers:
         Elements along each side.
     step : Step
         What an element computes.
-    dtype : dtype
-        Of operands.
     a_is_moving : bool
         Whether the operand on its way to the right is `a`.
     k : int
         K of the product.
     """
 
-    def __init__(
-        self, rows: int, cols: int, step: Step, dtype: np.dtype[np.generic], a_is_moving: bool, k: int
-    ) -> None:
+    def __init__(self, rows: int, cols: int, step: Step, a_is_moving: bool, k: int) -> None:
         shape = (rows, cols)
         self.step, self.k = step, k
-        self.moving = Numbers.none(shape, dtype)
-        self.other = Numbers.none(shape, dtype)
+        self.moving = Numbers.none(shape, step.dtype)
+        self.other = Numbers.none(shape, step.dtype)
         self.sums = Numbers.none(shape, step.dtype)
         self.a, self.b = (self.moving, self.other) if a_is_moving else (self.other, self.moving)
         self.active = np.zeros(shape, np.bool_)
@@ -94,12 +90,10 @@ class Stationary(Registers):
     which such numbers come down the column, each with the row that it is for.
     """
 
-    def __init__(
-        self, rows: int, cols: int, step: Step, dtype: np.dtype[np.generic], a_is_moving: bool, k: int
-    ) -> None:
-        super().__init__(rows, cols, step, dtype, a_is_moving, k)
-        self.waiting = Numbers.none((rows, cols), dtype)
-        self.coming = Numbers.none((rows, cols), dtype)
+    def __init__(self, rows: int, cols: int, step: Step, a_is_moving: bool, k: int) -> None:
+        super().__init__(rows, cols, step, a_is_moving, k)
+        self.waiting = Numbers.none((rows, cols), step.dtype)
+        self.coming = Numbers.none((rows, cols), step.dtype)
         self.addressee = np.full((rows, cols), EMPTY, np.int32)
         self.swap = np.zeros((rows, cols), np.bool_)
         self.row = np.arange(rows, dtype=np.int32)[:, np.newaxis]

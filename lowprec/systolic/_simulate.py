@@ -11,7 +11,6 @@ from lowprec._call import _Call, _read, is_sparse, wants_scales
 from lowprec._checks import Array
 from lowprec._dataflows import dataflow_of, flags_of
 from lowprec._matrices import matrices
-from lowprec._plan import Plan, Side
 from lowprec.accumulators.base import integer
 from lowprec.systolic._arithmetic import model_of, steps, with_model
 from lowprec.systolic._control import Run, output, stationary
@@ -121,11 +120,12 @@ def simulate(
     plan = with_model(call.plan)
     model = model_of(plan, size[0], flow)
     call.prepare()
-    left, right = (_numbers(side, kind, plan) for side, kind in ((call.a, plan.a), (call.b, plan.b)))
-    step, adder = steps(plan, model, left.values.itemsize, call.seed)
+    sides = [_sums.values(side, kind, plan) for side, kind in ((call.a, plan.a), (call.b, plan.b))]
+    step, adder = steps(plan, model, sides[0].itemsize, call.seed)
+    left, right = (_numbers(side, step.dtype) for side in sides)
     places = np.arange(shape[0] * shape[1], dtype=np.int32).reshape(shape)
     kind = Output if flow == "os" else Stationary
-    machine = kind(*size, step, left.values.dtype, flow != "is", x.shape[1])
+    machine = kind(*size, step, flow != "is", x.shape[1])
     recorder = Recorder(size, (x.shape[0], x.shape[1], y.shape[1]), flow, buffered) if trace else None
     run = Run(machine, places.T if flow == "is" else places, adder, recorder)
     if isinstance(machine, Output):
@@ -182,10 +182,9 @@ def _check_shapes(call: _Call, x: Array, y: Array) -> None:
         raise ValueError(msg)
 
 
-def _numbers(x: Array, side: Side, plan: Plan) -> Numbers:
-    """Return an operand as the array meets it: rounded to its format."""
-    values = _sums.values(x, side, plan)
-    return Numbers(values, np.arange(values.size, dtype=np.int32).reshape(values.shape))
+def _numbers(values: Array, dtype: np.dtype[Any]) -> Numbers:
+    """Return an operand as the array meets it: rounded to its format, each number with its place."""
+    return Numbers(values.astype(dtype), np.arange(values.size, dtype=np.int32).reshape(values.shape))
 
 
 def _turned(numbers: Numbers) -> Numbers:
