@@ -153,8 +153,9 @@ def energy(
     that of the table where it has one.
 
     Interpolated energies are a power of the size through the two nearest formats of the same table, floats among floats
-    and integers among integers: of (M + 1)^2 or bits^2 for a multiplier, of M + 1 or bits for an adder, M being
-    mantissa bits. Beyond the formats of the table the range is a factor of 4. They are of kind "interpolated".
+    and integers among integers. The size is M + 1 for M mantissa bits, or the bits of an integer; the two formats
+    decide which power, so that multipliers grow as they do there and adders as they do. Beyond the formats of the table
+    the range is a factor of 4. These energies are of kind "interpolated".
 
     Left out are instructions (``lp.cost.table("dally2023")`` has what they take on a GPU), registers and buffers, clock
     and leakage.

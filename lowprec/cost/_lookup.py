@@ -126,7 +126,7 @@ class Unit(NamedTuple):
                 f"got {fmt.name}; for {operation} it has {has}."
             )
             raise ValueError(msg)
-        size = _size(operation, fmt)
+        size = _size(fmt)
         near = sorted(sizes, key=lambda each: abs(math.log(each / size)))[:2]
         if sizes[0] < size < sizes[-1]:
             near = [max(each for each in sizes if each <= size), min(each for each in sizes if each >= size)]
@@ -143,7 +143,7 @@ class Unit(NamedTuple):
             return Figure(value, self.unit, "interpolated", f"{how}; timing-driven", value / BEYOND, value * off)
         return Figure(value, self.unit, "interpolated", how, value / off, value * off)
 
-    def _sizes(self, operation: str, fmt: ElementFormat) -> dict[str, float]:
+    def _sizes(self, operation: str, fmt: ElementFormat) -> dict[str, int]:
         """Return the sizes of the formats of one family: floats, or integers, of the same sign if there are two."""
         if isinstance(fmt, CodebookFormat):
             return {}
@@ -151,9 +151,9 @@ class Unit(NamedTuple):
         same = {name: other for name, other in others.items() if other is not None and type(other) is type(fmt)}
         signed = {name: other for name, other in same.items() if (other.min < 0) == (fmt.min < 0)}
         chosen = signed if len({other.bits for other in signed.values()}) > 1 else same
-        return {name: _size(operation, other) for name, other in chosen.items()}
+        return {name: _size(other) for name, other in chosen.items()}
 
-    def _at(self, operation: str, family: dict[str, float], size: float) -> float:
+    def _at(self, operation: str, family: dict[str, int], size: int) -> float:
         """Return the number of the first format of a size."""
         name = next(name for name, each in family.items() if each == size)
         return float([point for point in self.points(operation) if point.format == name][-1].value)
@@ -170,10 +170,9 @@ def _resolved(name: str) -> Format | None:
         return None
 
 
-def _size(operation: str, fmt: ElementFormat) -> float:
-    """Return what a unit grows with: for a multiplier (M + 1)^2 or bits^2, for an adder M + 1 or bits."""
-    width = fmt.precision if isinstance(fmt, FloatFormat) else fmt.bits
-    return float(width**2 if operation == "mult" else width)
+def _size(fmt: ElementFormat) -> int:
+    """Return what a unit grows with a power of: M + 1, the bits of the significand, or the bits of an integer."""
+    return fmt.precision if isinstance(fmt, FloatFormat) else fmt.bits
 
 
 def accumulator_of(value: Any, multiplied: ElementFormat) -> ElementFormat:
