@@ -1,4 +1,4 @@
-"""lp.cost.systolic: published numbers, hand checks, what it must refuse. Cycles against simulation: test_systolic.py."""
+"""lp.cost.systolic: published numbers, hand checks, bad input. Its cycles against simulation: test_systolic.py."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_the_accumulator_decides_the_area_at_eight_bits() -> None:
     wide, narrow = (lp.cost.systolic(128, 128, "e4m3", accumulator=name).ge for name in ("fp32", "exact"))
     assert narrow < 0.6 * wide
     chunked = lp.cost.systolic(128, 128, "e4m3", accumulator=lp.Chunked("fp16", every=128))
-    assert chunked.ge == lp.cost.systolic(128, 128, "e4m3", accumulator="fp16").ge
+    assert chunked.ge == lp.cost.systolic(128, 128, "e4m3", accumulator=lp.Sequential("fp16")).ge
     assert "outside the array" in str(chunked)
 
 
