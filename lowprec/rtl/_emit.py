@@ -10,7 +10,7 @@ import numpy as np
 
 from lowprec.accumulators import Exact
 from lowprec.formats import IntFormat
-from lowprec.rtl import _exact, _integer, _multiplier
+from lowprec.rtl import _exact, _float_units, _integer, _multiplier
 from lowprec.rtl._design import Design
 from lowprec.rtl._request import Request, element, flag, pair, rounding_of, subnormals_of, whole, word
 
@@ -25,14 +25,16 @@ def _mac(request: Request) -> Design:
         return _integer.build(request)
     if isinstance(request.accumulator, Exact) or request.accumulator == "exact":
         return _exact.build(request)
-    msg = "`accumulator` must be 'exact' for floats so far."
-    raise ValueError(msg)
+    return _float_units.mac(request)
 
 
 # One line per unit: `emit` finds it here.
 _UNITS: Mapping[str, Callable[[Request], Design]] = MappingProxyType(
     {
         "mac": _mac,
+        "multiply": _float_units.multiply,
+        "add": _float_units.add,
+        "cast": _float_units.cast,
         "multiplier": _multiplier.build,
         "adder": _integer.adder,
         "readout": _exact.readout,
@@ -49,7 +51,7 @@ def emit(
     lanes: int | None = None,
     to: Any = None,
     rounding: str = "nearest_even",
-    subnormals: str = "flush",
+    subnormals: str | None = None,
     k: int = 256,
     register: bool = False,
 ) -> Design:
@@ -61,9 +63,13 @@ def emit(
         Of the operands. For ``unit="multiplier"`` and ``"adder"`` also a width in bits, or a pair of them, unsigned; a
         float format stands for its significand with the leading bit.
     accumulator : str or model, optional
-        Of a ``"mac"``, as for `lowprec.matmul`: ``"fp32"`` by default for floats and ``"int32"`` for integers.
+        Of a ``"mac"``, as for `lowprec.matmul`: ``"fp32"`` by default for floats and ``"int32"`` for integers. A fused
+        `Sequential` brings its own policies; with ``"stochastic"`` rounding the unit has a port `random`. The result
+        of ``"multiply"`` and ``"add"``, by default that of the operands.
     unit : str
-        ``"mac"`` (y = c + a * b), ``"multiplier"``, ``"adder"``, ``"readout"`` (an exact accumulator's sum, rounded).
+        ``"mac"`` (y = c + a * b), ``"multiplier"``, ``"adder"``, ``"readout"`` (an exact accumulator's sum, rounded);
+        of floats also ``"multiply"`` (y = a * b) and ``"add"`` (y = a + b), rounded, and ``"cast"`` (a in the format
+        `to`).
     kind : str, optional
         Structure of a multiplier: ``"grid"`` (a full adder for each pair of bits), ``"array"`` (without those that
         zeros make needless), ``"dadda"``, ``"booth"`` (radix 4), ``"operator"`` (Verilog's ``*``); by default
@@ -71,11 +77,13 @@ def emit(
     lanes : int, optional
         Products of a dot unit.
     to : str or FloatFormat, optional
-        Result of a readout; float32 by default.
+        Result of a cast, and of a readout, there float32 by default.
     rounding : str
         A deterministic member of `Rounding`.
-    subnormals : {"flush", "keep", "flush_inputs"}
-        What float units do with subnormals. An exact accumulator and its readout always keep them.
+    subnormals : {"flush", "keep"}, optional
+        What float units do with subnormals: ``"flush"``, by default, counts those of the operands as zeros and makes
+        zeros of results below the smallest normal number. Casts keep them by default; an exact accumulator and its
+        readout always do.
     k : int
         Products per sum that an exact accumulator has room for, all of them the largest.
     register : bool
@@ -117,9 +125,10 @@ def emit(
         None if lanes is None else whole(lanes, "lanes", 1, 1024),
         None if to is None else element(to, "to"),
         rounding_of(rounding),
-        subnormals_of(subnormals),
+        subnormals_of("flush" if subnormals is None else subnormals),
         whole(k, "k", 1, 2**40),
         flag(register, "register"),
+        subnormals is not None,
     )
     return _UNITS[which](request)
 

@@ -42,6 +42,8 @@ class Request:
         Products per sum that an exact accumulator has room for.
     register : bool
         Whether outputs are kept in registers.
+    subnormals_given : bool
+        Whether the caller said what becomes of subnormals; casts and readouts keep them otherwise.
 
     Raises
     ------
@@ -58,6 +60,7 @@ class Request:
     subnormals: Subnormals = Subnormals.FLUSH
     k: int = 256
     register: bool = False
+    subnormals_given: bool = False
 
 
 def element(value: Any, name: str) -> Format:
