@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -112,6 +113,16 @@ def test_this_machine_is_measured() -> None:
     assert "np.matmul" in str(here)
 
 
+def test_results_pickle_and_do_not_change() -> None:
+    h100 = lp.cost.machine("h100")
+    again = pickle.loads(pickle.dumps(h100))
+    assert (again.peaks, again.bandwidth.source) == (h100.peaks, h100.bandwidth.source)
+    with pytest.raises(TypeError):
+        h100.peaks["int4"] = 1.0
+    r = lp.cost.roofline(8, 16, 24, "bf16")
+    assert pickle.loads(pickle.dumps(r)).seconds == r.seconds
+
+
 def test_picture(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     one = lp.cost.roofline(1, 4096, 4096, "bf16")
@@ -182,6 +193,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "M": (lambda: lp.cost.roofline(0, 1, 1, "bf16"), ValueError, "`M` must be from 1"),
     "N": (lambda: lp.cost.roofline(1, 1, -3, "bf16"), ValueError, "`N` must be from 1"),
     "K": (lambda: lp.cost.roofline(1, "4", 1, "bf16"), TypeError, "`K` must be an integer"),
+    "no list": (lambda: lp.cost.this_machine(5), TypeError, "`formats` must be a list of formats, got 5"),
     "size": (lambda: lp.cost.this_machine(size=8), ValueError, "`size` must be from 16 to 4096"),
     "size kind": (lambda: lp.cost.this_machine(size=64.0), TypeError, "`size` must be an integer"),
     "formats": (lambda: lp.cost.this_machine(["bf1"], size=64), ValueError, "`formats` must be a known format"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
@@ -65,6 +65,16 @@ class Machine(Printed):
     sparse_peaks: Mapping[str, Figure]
     bandwidth: Figure
     power: Figure | None = field(default=None)
+
+    def __post_init__(self) -> None:
+        """Keep the peaks from being changed."""
+        for name in ("peaks", "sparse_peaks"):
+            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
+
+    def __reduce__(self) -> Any:
+        """Pickle by what it is made of."""
+        peaks = dict(self.peaks), dict(self.sparse_peaks)
+        return type(self), (self.name, self.title, *peaks, self.bandwidth, self.power)
 
     def peak(self, fmt: Any, sparsity: Any = None) -> Figure:
         """Return the operations a second in a format.
@@ -194,8 +204,7 @@ def _made(name: str, rows: list[dict[str, str]]) -> Machine:
             peaks[fmt] = Figure(float(row["value"]), "op/s", "published", source)
             if row["sparse"]:
                 sparse[fmt] = Figure(float(row["sparse"]), "op/s", "published", source)
-    frozen = MappingProxyType(peaks), MappingProxyType(sparse)
-    return Machine(name, _TITLES[name], *frozen, rest["bandwidth"], rest.get("power"))
+    return Machine(name, _TITLES[name], peaks, sparse, rest["bandwidth"], rest.get("power"))
 
 
 def machines() -> Machines:
@@ -306,6 +315,9 @@ def this_machine(formats: Any = ("bf16", "int8"), *, size: int = 512) -> Machine
     if not 16 <= size <= 4096:
         msg = f"`size` must be from 16 to 4096, got {size}."
         raise ValueError(msg)
+    if not isinstance(formats, Iterable):
+        msg = f"`formats` must be a list of formats, got {formats!r} of type {type(formats).__name__}."
+        raise TypeError(msg)
     names = [formats] if isinstance(formats, str) else list(formats)
     elements = [element_of(name, "formats") for name in names]
     rng = np.random.default_rng(0)
@@ -322,9 +334,7 @@ def this_machine(formats: Any = ("bf16", "int8"), *, size: int = 512) -> Machine
     target = np.empty_like(source)
     rate = 2 * source.nbytes / _best(lambda: np.copyto(target, source))
     bandwidth = Figure(rate, "byte/s", "measured", "np.copyto of 64 MB, bytes read and written")
-    return Machine(
-        "this machine", "This machine, measured", MappingProxyType(peaks), MappingProxyType({}), bandwidth, None
-    )
+    return Machine("this machine", "This machine, measured", peaks, {}, bandwidth)
 
 
 def _operands(element: ElementFormat, a: Any, b: Any) -> tuple[Any, Any]:

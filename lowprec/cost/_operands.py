@@ -15,7 +15,7 @@ from lowprec.cost._printed import Printed
 from lowprec.cost._traffic import Traffic, traffic
 from lowprec.formats import FloatFormat
 
-_MOST = 2**40
+_MOST = 2**30
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -189,7 +189,7 @@ def sizes_of(*sizes: Any) -> tuple[int, int, int]:
             msg = f"`{name}` must be an integer, got {value!r} of type {type(value).__name__}."
             raise TypeError(msg)
         if not 1 <= value <= _MOST:
-            msg = f"`{name}` must be from 1 to 2**40, got {value}."
+            msg = f"`{name}` must be from 1 to 2**30, got {value}."
             raise ValueError(msg)
     m, k, n = (int(value) for value in sizes)
     return m, k, n
