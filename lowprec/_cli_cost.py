@@ -165,17 +165,8 @@ def _exact_bits(candidate: Candidate, k: int) -> int:
 
 def _table(records: list[dict[str, Any]], options: argparse.Namespace) -> tables.Table:
     """Return the records as strings."""
-    columns = [
-        "<unit",
-        "bits",
-        "rule",
-        "multiplier",
-        "GE",
-        "<range",
-        f"rel. {options.relative_to}",
-        "<range",
-        "exact sum",
-    ]
+    columns = ["<unit", "bits", "rule", "multiplier", "GE", "<range", f"rel. {options.relative_to}", "exact sum"]
+    sparse = any(":" in record["unit"] for record in records)
     rows = [
         [
             record["unit"],
@@ -185,17 +176,16 @@ def _table(records: list[dict[str, Any]], options: argparse.Namespace) -> tables
             f"{record['ge']:.4g}",
             f"{record['ge_low']:.4g} to {record['ge_high']:.4g}",
             f"{record['relative']:.3f}",
-            f"{record['relative_low']:.2f} to {record['relative_high']:.2f}",
             str(record["exact_bits"]),
         ]
         for record in records
     ]
     notes = [
-        "GE: gate equivalents of one product and its addition, with the register of the sum; of dotN, a lane of a unit "
-        "that sums N products at once.",
+        "GE: gate equivalents of a product, its addition and the sum's register; dotN: of one lane of N with one sum.",
         "rule: (M+1)^2, full adders of a grid: right for multipliers, misleading for all around them. multiplier: GE.",
-        f"exact sum: bits of a fixed-point sum that never overflows, of {options.k} products, or of a block. "
+        f"exact sum: bits that hold any sum of {options.k} products, or of a block.",
         "bits: of a stored weight, with scales.",
+        *(["Sparse: each such unit stands for more products of the dense matrices, 2:4 for twice as many."] * sparse),
     ]
     return tables.Table(columns, rows, "", notes, optional=["range"])
 

@@ -13,7 +13,7 @@ import numpy as np
 from lowprec import hardware
 from lowprec._patterns import hardware_pattern
 from lowprec._rules import fits
-from lowprec.accumulators import Accumulator, FusedTruncated, Sequential
+from lowprec.accumulators import Accumulator, FusedTruncated, Integer, Sequential
 from lowprec.accumulators import words as models
 from lowprec.blocks import BlockFormat, block_format, block_formats, is_block_name
 from lowprec.codebooks import CodebookFormat
@@ -162,7 +162,7 @@ class Candidate:
         model = models.model(accumulator)
         if isinstance(model, str):
             return replace(made, accumulator=_preset(model, accumulator))
-        return replace(made, accumulator=accumulator.strip().lower() if isinstance(accumulator, str) else model)
+        return replace(made, accumulator=_spelled(model))
 
     def _check(self) -> None:
         """Refuse operands that no unit multiplies."""
@@ -257,7 +257,7 @@ class Candidate:
     def __str__(self) -> str:
         """Return the word that means this candidate, the default accumulator of block formats left out."""
         names = [_label(self.x)] if self.x == self.w else [_label(self.x), _label(self.w)]
-        said = self.accumulator if isinstance(self.accumulator, str) else _spelled(self.accumulator)
+        said = self.accumulator if isinstance(self.accumulator, str) else repr(self.accumulator)
         standard = self.is_block and said == self.default_accumulator
         more = [self.sparsity or "", f"dot{self.lanes}" if self.lanes else ""]
         return " ".join(["@".join(names) + ("" if standard else f"/{said}"), *(word for word in more if word)])
@@ -333,11 +333,13 @@ def _label(fmt: Operand) -> str:
     return aliases[0] if aliases else fmt.name
 
 
-def _spelled(model: Any) -> str:
-    """Return the word of a model that has one, else its call."""
-    if isinstance(model, Sequential) and model == models.model(model.format):
-        return _label(model.format)
-    for word in ("exact", "pairwise"):
-        if model == models.model(word):
-            return word
-    return repr(model)
+def _spelled(model: Accumulator) -> str | Accumulator:
+    """Return the word of a model that has one, else the model."""
+    words = ["exact", "pairwise"]
+    if isinstance(model, Sequential):
+        words.append(_label(model.format))
+    if isinstance(model, Integer):
+        words.append(
+            f"{'' if model.is_signed else 'u'}int{model.bits}{'' if model.overflow == 'wrap' else '_saturate'}"
+        )
+    return next((word for word in words if models.model(word) == model), model)
