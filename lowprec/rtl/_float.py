@@ -6,12 +6,13 @@ value, one normaliser, one rounding. See docs/rtl.md for the widths.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from lowprec.formats import FloatFormat
 from lowprec.rounding import Rounding
 from lowprec.rtl._float_finish import Ends, Policy, finish, normalise
 from lowprec.rtl._float_parts import (
+    Bits,
     Module,
     Number,
     all_of,
@@ -33,26 +34,53 @@ def exclusive_or(m: Module, name: str, x: str, y: str) -> str:
     return m.flag(name, f"{x} ^ {y}")
 
 
+@dataclass(frozen=True)
 class Product:
-    """The product of two unpacked numbers: sign, exponent sum, significand, kinds."""
+    """What is added to c: a sign, a significand, the sum of two exponents, kinds.
 
-    def __init__(self, m: Module, a: Number, b: Number, *, flush: bool) -> None:
-        """Write the multiplier."""
-        m.note("product: sign, exact significand, kinds")
-        self.bits = a.fmt.precision + b.fmt.precision
-        self.sign = exclusive_or(m, "product_sign", a.sign, b.sign)
-        self.nonzero = m.flag("product_nonzero", all_of(a.nonzero, b.nonzero))
-        first = a.significand
-        if flush and self.nonzero != "1'b1":  # one mask makes the product of zeros zero
-            first = m.wire("a_masked", first.width, f"{first} & {{{first.width}{{{self.nonzero}}}}}")
-        self.significand = m.wire("product", self.bits, f"{first} * {b.significand}")
-        self.inf = m.flag("product_inf", any_of(a.inf, b.inf))
-        invalid = any_of(*(all_of(x.inf, f"~{y.nonzero}") for x, y in ((a, b), (b, a)) if "1'b1" not in (y.nonzero,)))
-        self.nan = m.flag("product_nan", any_of(a.nan, b.nan, f"({invalid})" if invalid != "1'b0" else invalid))
-        # the weight of the last bit is 2 ** (a_exponent + b_exponent - bias)
-        self.bias = a.fmt.bias + b.fmt.bias + a.fmt.mantissa_bits + b.fmt.mantissa_bits
-        self.most = (1 << a.exponent.width) + (1 << b.exponent.width) - 2
-        self.exponents = f"{a.exponent} + {b.exponent}"
+    Its last bit weighs ``2 ** (exponents - bias)``. If `is_normal`, a product that is not zero has a one in its two
+    upper bits.
+    """
+
+    sign: str
+    significand: Bits
+    nonzero: str
+    inf: str
+    nan: str
+    exponents: str
+    bias: int
+    most: int  # of the sum of exponents, any code
+    lowest: int  # of a number that is neither zero nor special
+    highest: int
+    is_normal: bool
+
+    @property
+    def bits(self) -> int:
+        """Width of the significand."""
+        return self.significand.width
+
+
+def product_of(m: Module, a: Number, b: Number, *, flush: bool) -> Product:
+    """Multiply two unpacked numbers."""
+    m.note("product: sign, exact significand, kinds")
+    nonzero = m.flag("product_nonzero", all_of(a.nonzero, b.nonzero))
+    first = a.significand
+    if flush and nonzero != "1'b1":  # one mask makes the product of zeros zero
+        first = m.wire("a_masked", first.width, f"{first} & {{{first.width}{{{nonzero}}}}}")
+    invalid = any_of(*(all_of(x.inf, f"~{y.nonzero}") for x, y in ((a, b), (b, a)) if y.nonzero != "1'b1"))
+    return Product(
+        sign=exclusive_or(m, "product_sign", a.sign, b.sign),
+        significand=m.wire("product", a.fmt.precision + b.fmt.precision, f"{first} * {b.significand}"),
+        nonzero=nonzero,
+        inf=m.flag("product_inf", any_of(a.inf, b.inf)),
+        nan=m.flag("product_nan", any_of(a.nan, b.nan, f"({invalid})" if invalid != "1'b0" else invalid)),
+        exponents=f"{a.exponent} + {b.exponent}",
+        bias=a.fmt.bias + b.fmt.bias + a.fmt.mantissa_bits + b.fmt.mantissa_bits,
+        most=(1 << a.exponent.width) + (1 << b.exponent.width) - 2,
+        lowest=a.lowest + b.lowest,
+        highest=a.highest + b.highest,
+        is_normal=flush,
+    )
 
 
 def check_nan(fmt: FloatFormat, operands: tuple[FloatFormat, ...]) -> None:
@@ -65,9 +93,8 @@ def check_nan(fmt: FloatFormat, operands: tuple[FloatFormat, ...]) -> None:
 
 def mac_text(name: str, formats: tuple[FloatFormat, FloatFormat], policy: Policy) -> Module:
     """Return y = round(a * b + c), c and y in the policy's format."""
-    fmt, guards, daz = policy.fmt, policy.guards, policy.flush
+    fmt, daz = policy.fmt, policy.flush
     policy = replace(policy, flush=policy.flush and fmt.has_subnormals)
-    flush = policy.flush
     m = Module(
         name,
         f"y = a * b + c, rounded once: a in {formats[0]}, b in {formats[1]}, c and y in {fmt}\n"
@@ -75,9 +102,16 @@ def mac_text(name: str, formats: tuple[FloatFormat, FloatFormat], policy: Policy
     )
     a = unpack(m, m.input("a", formats[0].bits), formats[0], flush=daz, mask=False)
     b = unpack(m, m.input("b", formats[1].bits), formats[1], flush=daz, mask=False)
-    c = unpack(m, m.input("c", fmt.bits), fmt, flush=flush)
+    c = unpack(m, m.input("c", fmt.bits), fmt, flush=daz)
     random = m.input("random", policy.random_bits) if policy.rounding is Rounding.STOCHASTIC else None
-    p = Product(m, a, b, flush=daz)
+    p = product_of(m, a, b, flush=daz)
+    m.output("y", fmt.bits, fused_sum(m, policy, p, c, random))
+    return m
+
+
+def fused_sum(m: Module, policy: Policy, p: Product, c: Number, random: Bits | None = None) -> str:
+    """Add an exact product and a number of the result's format, and round once; return the code."""
+    fmt, flush, guards = policy.fmt, policy.flush, policy.guards
     subtract = exclusive_or(m, "subtract", p.sign, c.sign)
 
     # The window, from its top: c where it is largest, `left` guard bits, the product, `right` bits for a small c.
@@ -86,8 +120,8 @@ def mac_text(name: str, formats: tuple[FloatFormat, FloatFormat], policy: Policy
     # `level`: the biased exponent of the place above the window's top; of the product's window it is its exponents plus
     offset = size + left + fmt.bias + fmt.mantissa_bits - p.bias
     least, most = offset, p.most + offset
-    reach = a.highest + b.highest + offset - 1  # the largest shift of a c that is not zero
-    right = guards + 2 + precision - (size if flush else 0)
+    reach = p.highest + offset - 1  # the largest shift of a c that is not zero
+    right = guards + 2 + precision - (size if p.is_normal else 0)
     right = max(0, min(right, reach - size - left))
     window = size + right + left + precision
     m.note("exponents: how far c is shifted right against the product, and the exponent of the window's top")
@@ -115,16 +149,16 @@ def mac_text(name: str, formats: tuple[FloatFormat, FloatFormat], policy: Policy
     magnitude = m.wire("magnitude", window, f"({raw} ^ {{{window}{{{negative}}}}}) + {negative}")
     sign = exclusive_or(m, "total_sign", p.sign, negative)
 
-    reach_low = max(0, min(right, right + size - 2 - precision) if flush else right - precision)
+    lowest = max(0, min(right, right + size - 2 - precision) if p.is_normal else right - precision)
     if flush:
-        normal = normalise(m, magnitude, policy.keep, window - 1 - reach_low, sticky=sticky)
+        normal = normalise(m, magnitude, policy.keep, window - 1 - lowest, sticky=sticky)
         span = signed_width(min(least, 0) - window, max(most, 1 << c.exponent.width))
         extended = joined(f"{{{span - width}{{{level.bit(width - 1)}}}}}" if span > width else "", level.name)
         field = m.wire("field", span, f"{extended} - {normal.shifted}")
     else:
         padded = m.wire("padded", window + 1, f"{{1'b0, {magnitude}}}")
         bound = m.wire("level_left", width - 1, level.part(width - 2, 0))
-        normal = normalise(m, padded, policy.keep, window - reach_low, sticky=sticky, level=bound)
+        normal = normalise(m, padded, policy.keep, window - lowest, sticky=sticky, level=bound)
         field = normal.level if normal.level is not None else bound
     down = policy.rounding is Rounding.TOWARD_NEGATIVE
     zero_sign = m.flag("zero_sign", any_of(p.sign, subtract) if down else all_of(p.sign, f"~{subtract}"))
@@ -132,9 +166,7 @@ def mac_text(name: str, formats: tuple[FloatFormat, FloatFormat], policy: Policy
     nan = m.flag("nan", any_of(p.nan, c.nan, f"({clash})" if clash != "1'b0" else clash))
     inf = m.flag("inf", any_of(p.inf, c.inf))
     inf_sign = p.sign if c.inf == "1'b0" else c.sign if p.inf == "1'b0" else f"({p.inf} ? {p.sign} : {c.sign})"
-    ends = Ends(sign, zero_sign, inf, inf_sign, nan, random)
-    m.output("y", fmt.bits, finish(m, policy, normal, field, ends))
-    return m
+    return finish(m, policy, normal, field, Ends(sign, zero_sign, inf, inf_sign, nan, random))
 
 
 def multiply_text(name: str, formats: tuple[FloatFormat, FloatFormat], policy: Policy) -> Module:
@@ -148,7 +180,7 @@ def multiply_text(name: str, formats: tuple[FloatFormat, FloatFormat], policy: P
     )
     a = unpack(m, m.input("a", formats[0].bits), formats[0], flush=daz, mask=False)
     b = unpack(m, m.input("b", formats[1].bits), formats[1], flush=daz, mask=False)
-    p = Product(m, a, b, flush=daz)
+    p = product_of(m, a, b, flush=daz)
     ends = Ends(p.sign, p.sign, p.inf, p.sign, p.nan)
     size = p.bits
     if policy.flush:
@@ -163,7 +195,7 @@ def multiply_text(name: str, formats: tuple[FloatFormat, FloatFormat], policy: P
             "exponent: by how much the top of the window lies above the smallest normal one, which ends all shifts;\n"
             "a product that is too small for the window is all sticky bit"
         )
-        least = a.lowest + b.lowest - p.bias + size - 1 - fmt.emin  # of the product's top bit
+        least = p.lowest - p.bias + size - 1 - fmt.emin  # of the product's top bit
         above = max(0, min(fmt.precision + policy.guards + 1, -least))
         offset = size - 1 + above - fmt.emin - p.bias
         width = signed_width(offset, p.most + offset)
