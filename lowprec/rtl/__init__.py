@@ -11,12 +11,14 @@ from lowprec.rtl._liberty import liberty
 from lowprec.rtl._mutants import mutants
 from lowprec.rtl._netlist import Netlist
 from lowprec.rtl._simulate import simulate
+from lowprec.rtl._stored import Stored, stored
 from lowprec.rtl._synth import Synthesis, synth
 
 __all__ = [
     "CheckReport",
     "Design",
     "Netlist",
+    "Stored",
     "Synthesis",
     "check",
     "emit",
@@ -25,5 +27,6 @@ __all__ = [
     "mutants",
     "simulate",
     "split",
+    "stored",
     "synth",
 ]

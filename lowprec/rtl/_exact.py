@@ -228,30 +228,38 @@ def readout_body(bits: int, low: int, fmt: FloatFormat, mode: Rounding) -> list[
         f"wire signed [{span - 1}:0] exponent = {_decimal(span, bias_top)} - $signed({{1'b0, moved}});",
         f"wire [{size - 1}:0] normal = {padded};",
     ]
-    if floor < 1:  # subnormals can come: back to the right, what falls off kept in the last bit
-        room = max(1, (size + 1).bit_length())
+    lost = ""
+    if floor < 1:  # numbers below the smallest normal one can come: they have a place of their own, not moved
+        up = bias_top - 1
+        whole = f"{{magnitude, {size - bits}'b0}}" if size > bits else "magnitude"
         lines += [
-            "// below the smallest normal number: to the right again, what falls off remembered",
+            "// below the smallest normal number: not moved to the top, but to where that number's bits are",
             f"wire tiny = exponent < {_decimal(span, 1)};",
-            f"wire signed [{span - 1}:0] below = {_decimal(span, 1)} - exponent;",
-            f"wire [{span - 1}:0] limited = below > {_decimal(span, min(size + 1, (1 << (span - 1)) - 1))} ? "
-            f"{span}'d{min(size + 1, (1 << (span - 1)) - 1)} : below;",
-            f"wire [{max(room, 1) - 1}:0] right = tiny ? limited[{min(room, span) - 1}:0] : {room}'d0;",
-            f"wire [{2 * size}:0] shifted = {{normal, {size + 1}'b0}} >> right;",
-            f"wire [{size - 1}:0] kept = shifted[{2 * size}:{size + 1}];",
-            f"wire lost = |shifted[{size}:0];",
-            "wire present = kept[" + str(size - 1) + "];",
+            f"wire [{size - 1}:0] placed = {whole};",
+        ]
+        if up >= 0:
+            lines.append(f"wire [{size - 1}:0] lower = placed << {up};")
+        else:
+            down = min(-up, size + 1)
+            lines += [
+                f"wire [{size + down - 1}:0] lowered = {{placed, {down}'b0}} >> {down};",
+                f"wire [{size - 1}:0] lower = lowered[{size + down - 1}:{down}];",
+            ]
+            lost = f"|lowered[{down - 1}:0]"
+        lines += [
+            f"wire [{size - 1}:0] kept = tiny ? lower : normal;",
             f"wire [{span - 1}:0] field = tiny ? {span}'d0 : exponent;",
         ]
     else:
         lines += [
             f"wire [{size - 1}:0] kept = normal;",
-            "wire lost = 1'b0;",
             f"wire [{span - 1}:0] field = kept[{size - 1}] ? exponent : {span}'d0;",
         ]
     tail = f", kept[{size - 2}:{size - 1 - m}]" if m > 1 else f", kept[{size - 2}]" if m else ""
     beyond, sign = _beyond(fmt, mode)
-    rest = f"|kept[{size - 3 - m}:0] | lost" if size - 3 - m > 0 else "kept[0] | lost"
+    rest = f"|kept[{size - 3 - m}:0]" if size - 3 - m > 0 else "kept[0]"
+    if lost:
+        rest += f" | {lost}"
     lines += [
         f"wire odd = kept[{size - 1 - m}];",
         f"wire half = kept[{size - 2 - m}];",

@@ -15,9 +15,10 @@ from lowprec.matmul import vecdot
 from lowprec.reference.integers import integer_dot
 from lowprec.rtl._bits import Array, code_dtype, signed, unsigned
 from lowprec.rtl._design import PRIMITIVES, Design, Ports, Vectors, registered
-from lowprec.rtl._multiplier import _BODIES, KINDS, factor, product_expression
+from lowprec.rtl._multiplier import KINDS, factor, product_expression
+from lowprec.rtl._multiplier import body as multiplier_body
 from lowprec.rtl._request import Request, unused, word
-from lowprec.rtl._text import Cells, comment, module
+from lowprec.rtl._text import comment, module
 from lowprec.rtl._vectors import draw
 
 _WIDE = re.compile(r"int(3[3-9]|[45]\d|6[0-4])")
@@ -139,14 +140,17 @@ def build(request: Request) -> Design:
         body = [f"wire {signed_word}[{size - 1}:0] product = {product_expression(a, b)};"]
         parts = ""
     else:
-        cells = Cells()
-        _BODIES[kind](cells, a, b)
         inner = f"multiplier_{kind}"
         body = [
             f"wire {signed_word}[{size - 1}:0] product;",
             f"{inner} multiplier (.a(a), .b(b), .y(product));",
         ]
-        parts = "\n" + module(inner, {"a": a.bits, "b": b.bits}, {"y": size}, cells.lines) + "\n" + PRIMITIVES
+        parts = (
+            "\n"
+            + module(inner, {"a": a.bits, "b": b.bits}, {"y": size}, multiplier_body(kind, a, b))
+            + "\n"
+            + PRIMITIVES
+        )
     body += _sum_lines(bits, is_signed, saturate, size, product_signed)
     text += module(name, inputs, outputs, body) + parts
     top = name

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lowprec.formats import FloatFormat, Format, IntFormat
-from lowprec.rtl._bits import Array, code_dtype, signed, unsigned
+from lowprec.rtl._bits import Array, signed, unsigned
 from lowprec.rtl._design import PRIMITIVES, Design, Ports, registered
 from lowprec.rtl._request import Request, unused, word
 from lowprec.rtl._text import Cells, comment, module
@@ -158,11 +158,8 @@ def multiply(a: Array, b: Array, first: Factor, second: Factor) -> Array:
     return unsigned(x.astype(object) * y.astype(object), bits)
 
 
-def build(request: Request) -> Design:
-    """Return a multiplier."""
-    unused(request, "multiplier", "accumulator", "lanes", "to")
-    kind = word(request.kind or "dadda", "kind", KINDS)
-    a, b = factor(request.a, "a"), factor(request.b, "b")
+def body(kind: str, a: Factor, b: Factor) -> list[str]:
+    """Return the lines of a multiplier in a structure, y = a * b; refuse signs that the structure does not have."""
     if kind in {"grid", "array"} and (a.is_signed or b.is_signed):
         msg = f'`kind` must be "dadda", "booth" or "operator" for signed integers, got {kind!r}; or take uint{a.bits}.'
         raise ValueError(msg)
@@ -171,12 +168,21 @@ def build(request: Request) -> Design:
         raise ValueError(msg)
     cells = Cells()
     _BODIES[kind](cells, a, b)
+    return cells.lines
+
+
+def build(request: Request) -> Design:
+    """Return a multiplier."""
+    unused(request, "multiplier", "accumulator", "lanes", "to")
+    kind = word(request.kind or "dadda", "kind", KINDS)
+    a, b = factor(request.a, "a"), factor(request.b, "b")
+    lines = body(kind, a, b)
     sign = {(False, False): "unsigned", (True, True): "signed"}.get((a.is_signed, b.is_signed), "mixed")
     size = f"{a.bits}" if a.bits == b.bits else f"{a.bits}x{b.bits}"
     name = f"multiplier_{kind}_{size}" + {"unsigned": "", "signed": "_signed", "mixed": "_mixed"}[sign]
     inputs, outputs = {"a": a.bits, "b": b.bits}, {"y": a.bits + b.bits}
     head = comment([f"y = a * b, {a.bits} by {b.bits} bits, {sign}: {_WORDS[kind]}."])
-    text = head + module(name, inputs, outputs, cells.lines)
+    text = head + module(name, inputs, outputs, lines)
     if kind != "operator":
         text += "\n" + PRIMITIVES
     ports: dict[str, Format] = {f.port: _integer(f) for f in (a, b) if f.bits <= 32}
@@ -214,6 +220,3 @@ _WORDS = {
 
 def _integer(f: Factor) -> IntFormat:
     return IntFormat(bits=f.bits, is_signed=f.is_signed)
-
-
-__all__ = ["KINDS", "Factor", "build", "code_dtype", "factor", "multiply", "product_expression"]

@@ -43,7 +43,9 @@ class Request:
     register : bool
         Whether outputs are kept in registers.
     subnormals_given : bool
-        Whether the caller said what becomes of subnormals; casts and readouts keep them otherwise.
+        Whether the caller said what becomes of subnormals; casts, dot units and readouts keep them otherwise.
+    rounding_given : bool
+        Whether the caller said how to round; dot units round toward zero otherwise.
 
     Raises
     ------
@@ -61,6 +63,7 @@ class Request:
     k: int = 256
     register: bool = False
     subnormals_given: bool = False
+    rounding_given: bool = False
 
 
 def element(value: Any, name: str) -> Format:

@@ -1,0 +1,156 @@
+"""Synthesise every unit in the list below, compare with an earlier study, and keep the result in the package.
+
+    python scripts/synthesise.py                    print the table: stored gates, and the study's where that is at hand
+    python scripts/synthesise.py --update           synthesise all of them anew and store the result (minutes)
+    python scripts/synthesise.py --update --only 'mac_int.*'    some of them; the others stay as they are
+    python scripts/synthesise.py --check            compare every mapped netlist with the emulation, bit for bit
+    python scripts/synthesise.py --icarus           the same of the Verilog itself, by Icarus Verilog
+
+The study is `facts/cost_synthesised.csv` in the folder that the variable LOWPREC_SHARED names: yosys 0.23, another
+library of the same cells, other Verilog. Needs the extra `rtl`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+import os
+import re
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from lowprec import _text_tables as tables
+from lowprec import rtl
+from lowprec.rtl._stored import FILE, Stored, arguments, keywords
+
+TIMEOUT = 600.0
+
+
+def row(unit: str, fmt: object, accumulator: str = "", study: str = "", **others: object) -> Stored:
+    """Return a row that is yet to be synthesised."""
+    words = {name: str(others.pop(name, "")) for name in ("kind", "lanes", "to", "rounding", "subnormals", "k")}
+    if others:
+        raise TypeError(others)
+    blank = Stored(
+        "", unit, str(fmt), accumulator, **words, study=study, ge=0, ge_default=0, cells=0, seconds=0, version=""
+    )
+    return blank._replace(name=rtl.emit(*arguments(blank), **keywords(blank)).name)
+
+
+def multipliers() -> Iterator[Stored]:
+    study = {"grid": "seed", "array": "array", "dadda": "dadda", "operator": "star"}
+    for n in (2, 3, 4, 5, 6, 8, 11, 12, 16, 24):
+        for kind in ("grid", "array", "dadda", "booth", "operator"):
+            yield row("multiplier", n, study=f"mul_{study[kind]}_{n}" if kind in study else "", kind=kind)
+    for n in (4, 8, 16):
+        for kind in ("dadda", "booth", "operator"):
+            yield row("multiplier", f"int{n}", study=f"mul_sstar_{n}" if kind == "operator" else "", kind=kind)
+
+
+def integers() -> Iterator[Stored]:
+    for n in (8, 16, 24, 32):
+        yield row("adder", n, study=f"add_{n}")
+    for n, bits in ((2, 16), (2, 32), (4, 16), (4, 24), (4, 32), (8, 24), (8, 32), (16, 40), (16, 48)):
+        yield row("mac", f"int{n}", f"int{bits}", f"intmac_{n}_acc{bits}")
+    yield row("mac", "int4/int8", "int32", "intmac_w4a8_acc32")
+    for fmt, accumulator in (("int8", "int16_saturate"), ("uint8/int8", "int32"), ("int4", "int16_saturate")):
+        yield row("mac", fmt, accumulator)
+    for fmt in ("int8", "int4"):
+        yield row("mac", fmt, "int32", kind="booth")
+
+
+def exact() -> Iterator[Stored]:
+    for fmt, name in (("e4m3fn", "e4m3"), ("e5m2", "e5m2"), ("e3m2fn", "e3m2"), ("e2m3fn", "e2m3"), ("e2m1fn", "e2m1")):
+        yield row("mac", fmt, "exact", f"kulisch_{name}")
+    yield row("mac", "fp16", "exact", "kulisch_fp16")
+    for fmt in ("e4m3fn", "e5m2", "e2m1fn"):
+        yield row("readout", fmt, to="fp32")
+        yield row("readout", fmt, to="bf16")
+
+
+def designs() -> list[Stored]:
+    """Return every row, in the order of the table."""
+    return [*multipliers(), *integers(), *exact()]
+
+
+def synthesised(blank: Stored) -> Stored:
+    """Synthesise one."""
+    design, found = blank.emit(), {}
+    for flow in ("noalumacc", "default"):
+        try:
+            found[flow] = rtl.synth(design, flow=flow, timeout=TIMEOUT)
+        except TimeoutError as error:
+            print(error, file=sys.stderr)
+            if flow == "noalumacc":
+                raise
+    plain = found["noalumacc"]
+    print(f"{design.name}: {plain.ge:.1f} GE", file=sys.stderr, flush=True)
+    return blank._replace(
+        ge=round(plain.ge, 2),
+        ge_default=round(found["default"].ge, 2) if "default" in found else math.nan,
+        cells=plain.cells,
+        seconds=round(plain.seconds, 1),
+        version=plain.version,
+    )
+
+
+def study() -> dict[str, float]:
+    """Return the study's gate equivalents by name, nothing where it is not at hand."""
+    path = Path(os.environ.get("LOWPREC_SHARED", "")) / "facts" / "cost_synthesised.csv"
+    if not path.is_file():
+        return {}
+    with path.open(encoding="utf-8", newline="") as file:
+        return {line["design"]: float(line["ge_synth"]) for line in csv.DictReader(file)}
+
+
+def table(rows: list[Stored]) -> tables.Table:
+    """Return what is printed: gates by both flows, and the ratio of the smaller to the study's, which is that too."""
+    known, lines = study(), []
+    for one in rows:
+        theirs = known.get(one.study)
+        smaller = min(one.ge, one.ge_default) if one.ge_default == one.ge_default else one.ge
+        ratio = "" if theirs is None else f"{smaller / theirs:.3f}"
+        lines.append(
+            [one.name, f"{one.ge:.1f}", f"{one.ge_default:.1f}", str(one.cells), f"{one.seconds:.1f}",
+             "" if theirs is None else f"{theirs:.1f}", ratio]
+        )  # fmt: skip
+    columns = ["<design", "GE", "default flow", "cells", "s", "study", "ratio"]
+    versions = ", ".join(sorted({one.version for one in rows}))
+    return tables.Table(columns, lines, notes=[f"pyosys {versions}; the ratio is of the smaller flow's gates."])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--update", action="store_true", help="synthesise and store")
+    parser.add_argument("--check", action="store_true", help="compare netlists with the emulation")
+    parser.add_argument("--icarus", action="store_true", help="compare the Verilog with the emulation")
+    parser.add_argument("--only", default="", help="designs whose names match this regular expression")
+    parser.add_argument("--vectors", type=int, default=20_000)
+    parser.add_argument("--jobs", type=int, default=2)
+    given = parser.parse_args()
+    stored = {one.name: one for one in rtl.stored()} if FILE.exists() else {}
+    rows = designs()
+    asked = [one for one in rows if re.fullmatch(given.only or ".*", one.name)]
+    if given.update:
+        with ThreadPoolExecutor(given.jobs) as pool:
+            stored |= {one.name: one for one in pool.map(synthesised, asked)}
+        kept = [stored[one.name] for one in rows if one.name in stored]
+        with FILE.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(Stored._fields)
+            writer.writerows(kept)
+    wrong = 0
+    if given.check or given.icarus:
+        for one in asked:
+            report = rtl.check(one.emit(), vectors=given.vectors, icarus=given.icarus)
+            wrong += not report.ok
+            print(report, flush=True)
+    print(tables.plain(table([stored[one.name] for one in asked if one.name in stored])))
+    return min(wrong, 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
