@@ -123,7 +123,8 @@ def test_links_lead_somewhere() -> None:
 def test_reference_page_names_everything() -> None:
     text = (REPOSITORY / "docs" / "reference.md").read_text(encoding="utf-8").partition("## The study")[0]
     named = set(re.findall(r"auto(?:function|class):: (\w+)", text))
-    makers = set(dir(lp.quantizers)) - set(lp.__all__)
+    packages = (lp.quantizers, lp.cost, lp.systolic)
+    makers = {name for package in packages for name in dir(package)} - set(lp.__all__)
     assert named & makers >= {"gptq", "awq", "hqq"}
     modules = {name for name in lp.__all__ if inspect.ismodule(getattr(lp, name))}
     assert named - makers == set(lp.__all__) - {"__version__"} - modules

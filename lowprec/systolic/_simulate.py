@@ -101,7 +101,7 @@ def simulate(
     >>> a, b = np.random.default_rng(0).standard_normal((2, 4, 4))
     >>> result = lp.systolic.simulate(a, b, rows=4, cols=4, dtype="bf16")
     >>> result.cycles, result.accumulator
-    (14, Sequential(format='float32'))
+    (14, Sequential())
     >>> bool((result.values == lp.matmul(a, b, "bf16", accumulator=result.accumulator)).all())
     True
     """
