@@ -10,7 +10,7 @@ import numpy as np
 
 from lowprec.accumulators import Exact
 from lowprec.formats import IntFormat
-from lowprec.rtl import _exact, _float_units, _integer, _multiplier
+from lowprec.rtl import _dot, _exact, _float_units, _integer, _multiplier
 from lowprec.rtl._design import Design
 from lowprec.rtl._request import Request, element, flag, pair, rounding_of, subnormals_of, whole, word
 
@@ -35,6 +35,7 @@ _UNITS: Mapping[str, Callable[[Request], Design]] = MappingProxyType(
         "multiply": _float_units.multiply,
         "add": _float_units.add,
         "cast": _float_units.cast,
+        "dot": _dot.build,
         "multiplier": _multiplier.build,
         "adder": _integer.adder,
         "readout": _exact.readout,
@@ -50,7 +51,7 @@ def emit(
     kind: str | None = None,
     lanes: int | None = None,
     to: Any = None,
-    rounding: str = "nearest_even",
+    rounding: str | None = None,
     subnormals: str | None = None,
     k: int = 256,
     register: bool = False,
@@ -65,25 +66,26 @@ def emit(
     accumulator : str or model, optional
         Of a ``"mac"``, as for `lowprec.matmul`: ``"fp32"`` by default for floats and ``"int32"`` for integers. A fused
         `Sequential` brings its own policies; with ``"stochastic"`` rounding the unit has a port `random`. The result
-        of ``"multiply"`` and ``"add"``, by default that of the operands.
+        of ``"multiply"`` and ``"add"``, by default that of the operands. Of a ``"dot"``, a `FusedTruncated`, a preset
+        whose row is one, or a format's name: aligned products are cut at its fraction bits.
     unit : str
         ``"mac"`` (y = c + a * b), ``"multiplier"``, ``"adder"``, ``"readout"`` (an exact accumulator's sum, rounded);
-        of floats also ``"multiply"`` (y = a * b) and ``"add"`` (y = a + b), rounded, and ``"cast"`` (a in the format
-        `to`).
+        of floats also ``"multiply"`` (y = a * b) and ``"add"`` (y = a + b), rounded, ``"cast"`` (a in the format `to`)
+        and ``"dot"`` (y = c + a[0] * b[0] + ..., fused as in tensor cores).
     kind : str, optional
         Structure of a multiplier: ``"grid"`` (a full adder for each pair of bits), ``"array"`` (without those that
         zeros make needless), ``"dadda"``, ``"booth"`` (radix 4), ``"operator"`` (Verilog's ``*``); by default
         ``"dadda"`` for a multiplier and ``"operator"`` inside a mac.
     lanes : int, optional
-        Products of a dot unit.
+        Products of a dot unit: a model's length, or 16.
     to : str or FloatFormat, optional
         Result of a cast, and of a readout, there float32 by default.
-    rounding : str
-        A deterministic member of `Rounding`.
+    rounding : str, optional
+        A deterministic member of `Rounding`: ``"nearest_even"`` by default, in a dot unit ``"toward_zero"``.
     subnormals : {"flush", "keep"}, optional
         What float units do with subnormals: ``"flush"``, by default, counts those of the operands as zeros and makes
-        zeros of results below the smallest normal number. Casts keep them by default; an exact accumulator and its
-        readout always do.
+        zeros of results below the smallest normal number. Casts and dot units keep them by default; an exact
+        accumulator and its readout always do.
     k : int
         Products per sum that an exact accumulator has room for, all of them the largest.
     register : bool
@@ -124,11 +126,12 @@ def emit(
         kind,
         None if lanes is None else whole(lanes, "lanes", 1, 1024),
         None if to is None else element(to, "to"),
-        rounding_of(rounding),
+        rounding_of("nearest_even" if rounding is None else rounding),
         subnormals_of("flush" if subnormals is None else subnormals),
         whole(k, "k", 1, 2**40),
         flag(register, "register"),
         subnormals is not None,
+        rounding is not None,
     )
     return _UNITS[which](request)
 
