@@ -296,6 +296,13 @@ def test_results_print(traced: Any) -> None:
     assert traced.utilisation == 64 / (14 * 16)
 
 
+def test_public_names_are_documented() -> None:
+    from tests.test_public_api import faults
+
+    made = [(lp.systolic, lp.systolic.__all__), (lp.cost, ["systolic", "SystolicArray", "SystolicRun"])]
+    assert [fault for package, names in made for name in names for fault in faults(name, getattr(package, name))] == []
+
+
 # --------------------------------------------------------------------------------------------------------- bad input
 X = np.ones((2, 2), np.float32)
 BAD: list[tuple[dict[str, Any], type[Exception], str]] = [

@@ -15,6 +15,7 @@ from lowprec.cost._cells import GE
 from lowprec.cost._figure import Figure
 from lowprec.cost._mac import mac
 from lowprec.cost._printed import Printed
+from lowprec.cost._result import Cost
 from lowprec.cost._shape import operand_of
 
 _SOURCE = "docs/systolic.md"
@@ -23,7 +24,7 @@ _MOST = 2**40
 
 @dataclass(frozen=True, repr=False)
 class SystolicArray(Printed):
-    """A systolic array of processing elements, each a MAC with its registers.
+    """A systolic array of processing elements, each a MAC with its registers; `systolic` makes one.
 
     Parameters
     ----------
@@ -46,20 +47,48 @@ class SystolicArray(Printed):
 
     Raises
     ------
-    Nothing.
+    TypeError
+        If an argument is of the wrong kind.
+    ValueError
+        If a size is not positive, a name is unknown, or the format or the accumulator has no model.
+
+    Examples
+    --------
+    >>> import lowprec as lp
+    >>> array = lp.cost.systolic(4, 4, "int8", clock=1e9)
+    >>> array.elements, float(array.peak_ops), array.matmul(4, 4, 4).cycles
+    (16, 32000000000.0, 14)
     """
 
     rows: int
     cols: int
-    dtype: Any
-    dataflow: str
-    accumulator: Any
-    clock: float
-    arrays: int
-    double_buffered: bool
-    drain: bool
-    _mac: Any = field(repr=False, compare=False)
-    _bits: tuple[int, int, int] = field(repr=False, compare=False)
+    dtype: Any = "bf16"
+    dataflow: str = "ws"
+    accumulator: Any = None
+    clock: float = 0.7e9
+    arrays: int = 1
+    double_buffered: bool = False
+    drain: bool = False
+    _mac: Cost = field(init=False, repr=False, compare=False)
+    _bits: tuple[int, int, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Check, and find the MAC."""
+        sizes = {name: _size(getattr(self, name), name) for name in ("rows", "cols", "arrays")}
+        flow = dataflow_of(self.dataflow)
+        buffered, drained = flags_of(flow, self.double_buffered, self.drain)
+        self._set(**sizes, dataflow=flow, clock=_clock(self.clock), double_buffered=buffered, drain=drained)
+        dtype = tuple(self.dtype) if isinstance(self.dtype, list) else self.dtype
+        sums = self.accumulator.inner if isinstance(self.accumulator, Chunked) else self.accumulator
+        unit, bare = (_spoken(lambda r=register: mac(dtype, sums, register=r)) for register in (True, False))
+        a, b = (operand_of(each, "dtype").bits for each in (dtype if isinstance(dtype, tuple) else (dtype, dtype)))
+        flops = round((float(unit.ge) - float(bare.ge)) / GE["DFF"])  # of the sum
+        self._set(dtype=dtype, _mac=unit, _bits=(a, b, flops))
+
+    def _set(self, **values: Any) -> None:
+        """Write checked values while the object is made."""
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
     @property
     def elements(self) -> int:
@@ -181,6 +210,13 @@ class SystolicRun(Printed):
     Raises
     ------
     Nothing.
+
+    Examples
+    --------
+    >>> import lowprec as lp
+    >>> run = lp.cost.systolic(4, 4, "int8").matmul(100, 4, 4)
+    >>> run.fill, run.stream, run.drain, run.cycles, f"{run.utilisation:.0%}"
+    (4, 100, 6, 110, '91%')
     """
 
     array: SystolicArray
@@ -346,26 +382,7 @@ def systolic(
     >>> lp.cost.systolic(128, 128, double_buffered=True).matmul(1, 512, 512)
     <1 x 512 x 512: 2303 cycles, 0.7% of the array>
     """
-    flow = dataflow_of(dataflow)
-    buffered, drained = flags_of(flow, double_buffered, drain)
-    pair = tuple(dtype) if isinstance(dtype, (tuple, list)) else (dtype, dtype)
-    sums = accumulator.inner if isinstance(accumulator, Chunked) else accumulator
-    unit, bare = (_spoken(lambda r=register: mac(dtype, sums, register=r)) for register in (True, False))
-    a, b = (operand_of(each, "dtype").bits for each in pair)
-    flops = round((float(unit.ge) - float(bare.ge)) / GE["DFF"])
-    return SystolicArray(
-        rows=_size(rows, "rows"),
-        cols=_size(cols, "cols"),
-        dtype=dtype,
-        dataflow=flow,
-        accumulator=accumulator,
-        clock=_clock(clock),
-        arrays=_size(arrays, "arrays"),
-        double_buffered=buffered,
-        drain=drained,
-        _mac=unit,
-        _bits=(a, b, flops),
-    )
+    return SystolicArray(rows, cols, dtype, dataflow, accumulator, clock, arrays, double_buffered, drain)
 
 
 def _spoken(make: Any) -> Any:

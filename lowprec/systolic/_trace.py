@@ -29,6 +29,18 @@ class Held(NamedTuple):
         The numbers; of no meaning where there is none.
     indices : array of int
         (rows, cols, 2), the number's row and column in its matrix; -1 where there is none, -2 where it fills a tile up.
+
+    Raises
+    ------
+    Nothing.
+
+    Examples
+    --------
+    >>> import numpy as np, lowprec as lp
+    >>> x = np.array([[1, 2], [3, 4]], np.int8)
+    >>> held = lp.systolic.simulate(x, x, rows=2, cols=2, trace=True).trace.at(2).b
+    >>> held.values.tolist(), held.indices[1, 0].tolist()
+    ([[1, 2], [3, 4]], [1, 0])
     """
 
     values: Array
@@ -50,6 +62,18 @@ class Moment(NamedTuple):
         Which elements have done a step in this cycle.
     left : array of int
         (count, 2), the elements of the result, of tiles of K perhaps, that left in this cycle.
+
+    Raises
+    ------
+    Nothing.
+
+    Examples
+    --------
+    >>> import numpy as np, lowprec as lp
+    >>> x = np.array([[1, 2], [3, 4]], np.int8)
+    >>> moment = lp.systolic.simulate(x, x, rows=2, cols=2, trace=True).trace.at(3)
+    >>> moment.phase, moment.active.tolist(), moment.left.tolist()
+    ('stream', [[True, True], [True, False]], [[0, 0]])
     """
 
     cycle: int
