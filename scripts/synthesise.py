@@ -1,13 +1,14 @@
 """Synthesise every unit in the list below, compare with an earlier study, and keep the result in the package.
 
-    python scripts/synthesise.py                    print the table: stored gates, and the study's where that is at hand
+    python scripts/synthesise.py                    print the table of stored gates
+    python scripts/synthesise.py --page             and write it into docs/rtl.md
     python scripts/synthesise.py --update           synthesise all of them anew and store the result (minutes)
     python scripts/synthesise.py --update --only 'mac_int.*'    some of them; the others stay as they are
     python scripts/synthesise.py --check            compare every mapped netlist with the emulation, bit for bit
     python scripts/synthesise.py --icarus           the same of the Verilog itself, by Icarus Verilog
 
-The study is `facts/cost_synthesised.csv` in the folder that the variable LOWPREC_SHARED names: yosys 0.23, another
-library of the same cells, other Verilog. Needs the extra `rtl`.
+The study is `facts/cost_synthesised.csv` in the folder that the variable LOWPREC_SHARED names, read by --update: yosys
+0.23, other Verilog, the smaller of two flows. Needs the extra `rtl`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import csv
 import math
 import os
 import re
+import statistics
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +29,7 @@ from lowprec import rtl
 from lowprec.rtl._stored import FILE, Stored, arguments, keywords
 
 TIMEOUT = 600.0
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "rtl.md"
 
 
 def row(unit: str, fmt: object, accumulator: str = "", study: str = "", **others: object) -> Stored:
@@ -35,7 +38,18 @@ def row(unit: str, fmt: object, accumulator: str = "", study: str = "", **others
     if others:
         raise TypeError(others)
     blank = Stored(
-        "", unit, str(fmt), accumulator, **words, study=study, ge=0, ge_default=0, cells=0, seconds=0, version=""
+        "",
+        unit,
+        str(fmt),
+        accumulator,
+        **words,
+        study=study,
+        study_ge=math.nan,
+        ge=0,
+        ge_default=0,
+        cells=0,
+        seconds=0,
+        version="",
     )
     return blank._replace(name=rtl.emit(*arguments(blank), **keywords(blank)).name)
 
@@ -106,25 +120,61 @@ def study() -> dict[str, float]:
         return {line["design"]: float(line["ge_synth"]) for line in csv.DictReader(file)}
 
 
-def table(rows: list[Stored]) -> tables.Table:
-    """Return what is printed: gates by both flows, and the ratio of the smaller to the study's, which is that too."""
-    known, lines = study(), []
-    for one in rows:
-        theirs = known.get(one.study)
-        smaller = min(one.ge, one.ge_default) if one.ge_default == one.ge_default else one.ge
-        ratio = "" if theirs is None else f"{smaller / theirs:.3f}"
-        lines.append(
-            [one.name, f"{one.ge:.1f}", f"{one.ge_default:.1f}", str(one.cells), f"{one.seconds:.1f}",
-             "" if theirs is None else f"{theirs:.1f}", ratio]
-        )  # fmt: skip
-    columns = ["<design", "GE", "default flow", "cells", "s", "study", "ratio"]
-    versions = ", ".join(sorted({one.version for one in rows}))
-    return tables.Table(columns, lines, notes=[f"pyosys {versions}; the ratio is of the smaller flow's gates."])
+def smaller(one: Stored) -> float:
+    """Return the gates of the smaller flow, which is what the study has."""
+    return one.ge if math.isnan(one.ge_default) else min(one.ge, one.ge_default)
+
+
+def lines(rows: list[Stored]) -> list[list[str]]:
+    """Return what is printed of each row: gates by both flows, and the ratio of the smaller to the study's."""
+
+    def number(x: float) -> str:
+        return "" if math.isnan(x) else f"{x:.1f}"
+
+    return [
+        [one.name, number(one.ge), number(one.ge_default), str(one.cells), number(one.seconds), number(one.study_ge),
+         "" if math.isnan(one.study_ge) else f"{smaller(one) / one.study_ge:.3f}"]
+        for one in rows
+    ]  # fmt: skip
+
+
+COLUMNS = ("<design", "GE", "GE, default flow", "cells", "s", "GE, study", "ratio")
+
+
+def notes(rows: list[Stored]) -> list[str]:
+    """Return what follows the table: versions, and how far the study is."""
+    ratios = sorted(smaller(one) / one.study_ge for one in rows if not math.isnan(one.study_ge))
+    said = [f"pyosys {', '.join(sorted({one.version for one in rows}))}; areas without wires or timing."]
+    if ratios:
+        middle = statistics.median(ratios)
+        near = sum(abs(ratio - 1) <= 0.05 for ratio in ratios)
+        said.append(
+            f"{len(ratios)} units are in the study too: the median of the ratios is {middle:.3f}, the range "
+            f"{ratios[0]:.3f} to {ratios[-1]:.3f}, and {near} are within 5 percent."
+        )
+    return said
+
+
+def page_table(rows: list[Stored]) -> str:
+    """Return the table of the page."""
+    heads = [column.removeprefix("<") for column in COLUMNS]
+    rule = ["---" if column.startswith("<") else "---:" for column in COLUMNS]
+    cells = [[f"`{line[0]}`", *line[1:]] for line in lines(rows)]
+    text = "\n".join("| " + " | ".join(line) + " |" for line in [heads, rule, *cells])
+    return f"{text}\n\n{' '.join(notes(rows))}\n"
+
+
+def write_page(text: str, rows: list[Stored]) -> str:
+    """Return the page with the table between its marks."""
+    return re.sub(
+        r"(<!-- table[^>]*-->\n).*?(<!-- end of table -->)", rf"\1\n{page_table(rows)}\n\2", text, flags=re.DOTALL
+    )
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--update", action="store_true", help="synthesise and store")
+    parser.add_argument("--page", action="store_true", help="write the table into docs/rtl.md")
     parser.add_argument("--check", action="store_true", help="compare netlists with the emulation")
     parser.add_argument("--icarus", action="store_true", help="compare the Verilog with the emulation")
     parser.add_argument("--only", default="", help="designs whose names match this regular expression")
@@ -137,7 +187,11 @@ def main() -> int:
     if given.update:
         with ThreadPoolExecutor(given.jobs) as pool:
             stored |= {one.name: one for one in pool.map(synthesised, asked)}
+        known = study()
         kept = [stored[one.name] for one in rows if one.name in stored]
+        if known:
+            kept = [one._replace(study_ge=known.get(one.study, math.nan)) for one in kept]
+        stored = {one.name: one for one in kept}
         with FILE.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(Stored._fields)
@@ -148,7 +202,11 @@ def main() -> int:
             report = rtl.check(one.emit(), vectors=given.vectors, icarus=given.icarus)
             wrong += not report.ok
             print(report, flush=True)
-    print(tables.plain(table([stored[one.name] for one in asked if one.name in stored])))
+    if given.page:
+        kept = [stored[one.name] for one in rows if one.name in stored]
+        PAGE.write_text(write_page(PAGE.read_text(encoding="utf-8"), kept), encoding="utf-8")
+    shown = [stored[one.name] for one in asked if one.name in stored]
+    print(tables.plain(tables.Table(COLUMNS, lines(shown), notes=notes(shown))))
     return min(wrong, 1)
 
 

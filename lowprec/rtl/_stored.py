@@ -25,6 +25,8 @@ class Stored(NamedTuple):
         The arguments of `emit`; empty where they were left out, ``"int4/int8"`` for a pair of formats.
     study : str
         Name of the same unit in the study that the cost model was first held against, or empty.
+    study_ge : float
+        That study's gate equivalents; NaN where there are none.
     ge, ge_default : float
         Gate equivalents by ``flow="noalumacc"`` and by ``flow="default"``; NaN where it did not end in time.
     cells : int
@@ -50,6 +52,7 @@ class Stored(NamedTuple):
     subnormals: str
     k: str
     study: str
+    study_ge: float
     ge: float
     ge_default: float
     cells: int
@@ -112,6 +115,6 @@ def stored() -> tuple[Stored, ...]:
 
 def _read(row: dict[str, str]) -> Stored:
     """Turn the words of a line into numbers."""
-    numbers: dict[str, Any] = {name: float(row[name]) for name in ("ge", "ge_default", "seconds")}
+    numbers: dict[str, Any] = {name: float(row[name]) for name in ("study_ge", "ge", "ge_default", "seconds")}
     words: dict[str, Any] = dict(row)
     return Stored(**(words | numbers | {"cells": int(row["cells"])}))
