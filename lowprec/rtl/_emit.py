@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from lowprec.accumulators import Exact
+from lowprec.blocks import block_format, is_block_name
 from lowprec.formats import IntFormat
-from lowprec.rtl import _dot, _exact, _float_units, _integer, _multiplier
+from lowprec.rtl import _block_dot, _dot, _exact, _float_units, _integer, _multiplier
 from lowprec.rtl._design import Design
 from lowprec.rtl._request import Request, element, flag, pair, rounding_of, subnormals_of, whole, word
 
@@ -28,6 +29,11 @@ def _mac(request: Request) -> Design:
     return _float_units.mac(request)
 
 
+def _any_dot(request: Request) -> Design:
+    """Return a dot unit: of floats, or of the elements of blocks with scales."""
+    return _dot.build(request) if request.block is None else _block_dot.build(request)
+
+
 # One line per unit: `emit` finds it here.
 _UNITS: Mapping[str, Callable[[Request], Design]] = MappingProxyType(
     {
@@ -35,7 +41,7 @@ _UNITS: Mapping[str, Callable[[Request], Design]] = MappingProxyType(
         "multiply": _float_units.multiply,
         "add": _float_units.add,
         "cast": _float_units.cast,
-        "dot": _dot.build,
+        "dot": _any_dot,
         "multiplier": _multiplier.build,
         "adder": _integer.adder,
         "readout": _exact.readout,
@@ -61,8 +67,9 @@ def emit(
     Parameters
     ----------
     fmt : str, FloatFormat, IntFormat, or a pair of them
-        Of the operands. For ``unit="multiplier"`` and ``"adder"`` also a width in bits, or a pair of them, unsigned; a
-        float format stands for its significand with the leading bit.
+        Of the operands; of a ``"dot"`` also a block format such as ``"mxfp4"``. For ``unit="multiplier"`` and
+        ``"adder"`` also a width in bits, or a pair of them, unsigned; a float format stands for its significand with
+        the leading bit.
     accumulator : str or model, optional
         Of a ``"mac"``, as for `lowprec.matmul`: ``"fp32"`` by default for floats and ``"int32"`` for integers. A fused
         `Sequential` brings its own policies; with ``"stochastic"`` rounding the unit has a port `random`. The result
@@ -118,7 +125,8 @@ def emit(
     which = word(unit, "unit", _UNITS)
     if which in {"multiplier", "adder"}:
         fmt = _widths(fmt)
-    a, b = pair(fmt)
+    block = block_format(fmt) if which == "dot" and is_block_name(fmt) else None
+    a, b = pair(fmt if block is None else block.element)
     request = Request(
         a,
         b,
@@ -132,6 +140,7 @@ def emit(
         flag(register, "register"),
         subnormals is not None,
         rounding is not None,
+        block,
     )
     return _UNITS[which](request)
 

@@ -46,6 +46,8 @@ class Request:
         Whether the caller said what becomes of subnormals; casts, dot units and readouts keep them otherwise.
     rounding_given : bool
         Whether the caller said how to round; dot units round toward zero otherwise.
+    block : BlockFormat or None
+        The block format whose elements `a` and `b` are.
 
     Raises
     ------
@@ -64,6 +66,7 @@ class Request:
     register: bool = False
     subnormals_given: bool = False
     rounding_given: bool = False
+    block: BlockFormat | None = None
 
 
 def element(value: Any, name: str) -> Format:
