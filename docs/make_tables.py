@@ -271,6 +271,8 @@ def write(folder: Path) -> None:
         "hardware.txt": command("hardware", "zen5"),
         "blocks.txt": command("blocks", "--size", "256"),
         "sparsity.txt": command("sparsity", "--size", "128"),
+        "cost.txt": command("cost", "bf16", "e4m3fn", "e4m3fn/exact", "int8", "mxfp4"),
+        "pareto.txt": command("pareto", "--formats", "bf16", "e4m3fn", "int8", "mxfp4", "--size", "128"),
     }
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")

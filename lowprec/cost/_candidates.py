@@ -245,7 +245,7 @@ class Candidate:
         --------
         >>> import lowprec as lp
         >>> lp.cost.Candidate.parse("bf16 dot16").model()
-        FusedTruncated(length=16, fraction_bits=24)
+        FusedTruncated(length=16, fraction_bits=23, rounding='nearest_even')
         """
         found = models.model(self.accumulator)
         floats = isinstance(self.multiplied[0], FloatFormat)

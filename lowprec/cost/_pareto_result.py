@@ -121,13 +121,14 @@ class ParetoResult(Printed):
         rows = sorted(self.table, key=lambda record: (math.isnan(record["cost"]), record["cost"]))
         relative = any(record["relative"] is not None for record in rows)
         ranges = any(record["cost_low"] < record["cost_high"] for record in rows)
-        columns = ["<candidate", "<unit", "bits", self.cost, *(["<range"] if ranges else [])]
+        stored = self.cost != "bits"  # which are the cost itself then
+        columns = ["<candidate", "<unit", *(["bits"] if stored else []), self.cost, *(["<range"] if ranges else [])]
         columns += [*(["rel. int8/int32"] if relative else []), self.metric, "<front"]
         cells = [
             [
                 record["candidate"],
                 record["unit"],
-                f"{record['bits']:.5g}",
+                *([f"{record['bits']:.5g}"] if stored else []),
                 f"{record['cost']:.4g}",
                 *([f"{record['cost_low']:.4g} to {record['cost_high']:.4g}"] if ranges else []),
                 *(["" if record["relative"] is None else f"{record['relative']:.3f}"] if relative else []),
@@ -137,7 +138,9 @@ class ParetoResult(Printed):
             for record in rows
         ]
         title = f"{self.metric_label} of a product of {' x '.join(map(str, self.shape))} against {self.cost_label}"
-        return tables.Table(columns, cells, title, self.notes, optional=["range", "unit", "bits"])
+        return tables.Table(
+            columns, cells, title, self.notes, optional=["range", "unit", *(["bits"] if stored else [])]
+        )
 
     def __repr__(self) -> str:
         """Return one line."""
