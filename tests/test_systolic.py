@@ -224,6 +224,9 @@ def test_planted_bugs_are_seen(rng: np.random.Generator, monkeypatch: pytest.Mon
     found = faults(rng, way)
     assert found
     assert set(found) <= {"bits", "cycles"}
+    a, b = operands(rng, 4, 9, 5)
+    if "counted" not in bug:
+        assert differences(a, b, 4, 4, "bf16", None, **WAYS[way])
 
 
 # ------------------------------------------------------------------------------------------------------------ traces
