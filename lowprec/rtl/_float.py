@@ -229,8 +229,8 @@ def add_text(name: str, policy: Policy) -> Module:
     width = a.exponent.width
     exponent = m.wire("large_exponent", width, f"{swap} ? {b.exponent} : {a.exponent}")
     lower = m.wire("small_exponent", width, f"{swap} ? {a.exponent} : {b.exponent}")
-    large = m.wire("large", precision, f"{swap} ? {b.significand} : {a.significand}")
-    small = m.wire("small", precision, f"{swap} ? {a.significand} : {b.significand}")
+    large = m.wire("larger", precision, f"{swap} ? {b.significand} : {a.significand}")
+    small = m.wire("smaller", precision, f"{swap} ? {a.significand} : {b.significand}")
     subtract = m.flag("subtract", f"{a.sign} ^ {b.sign}")
     m.note("align the smaller one")
     right = policy.guards + 1
@@ -241,7 +241,7 @@ def add_text(name: str, policy: Policy) -> Module:
     if width > steps:
         far = m.wire("is_far", 1, f"|{shift.part(width - 1, steps)}").name
         amount = m.wire("distance_amount", steps, f"{shift.part(steps - 1, 0)} | {{{steps}{{{far}}}}}")
-    aligned, sticky = shift_right(m, "small", small, amount, window)
+    aligned, sticky = shift_right(m, "smaller", small, amount, window)
     m.note("add or subtract; what was shifted out is borrowed")
     addend = m.wire("addend", window, f"{aligned} ^ {{{window}{{{subtract}}}}}")
     carry = m.flag("borrowless", all_of(subtract, "1'b1" if sticky == "1'b0" else f"~{sticky}"))
