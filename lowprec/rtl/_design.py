@@ -212,7 +212,8 @@ def registered(name: str, top: str, inputs: Mapping[str, int], outputs: Mapping[
     links = [f".{port}({port})" for port in inputs] + [f".{port}({port}_next)" for port in outputs]
     keeps = "".join(f"    {port} <= {port}_next;\n" for port in outputs)
     return (
-        f"// {top} with its outputs in registers: wire y back to c to accumulate, or on to the next unit of an array.\n"
+        f"// {top} with its outputs in registers:\n"
+        "// wire y back to c to accumulate, or on to the next unit of an array.\n"
         f"module {name} (\n  " + ",\n  ".join(ports) + f"\n);\n{wires}"
         f"  {top} core ({', '.join(links)});\n  always @(posedge clk) begin\n{keeps}  end\nendmodule\n"
     )

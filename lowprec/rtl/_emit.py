@@ -80,9 +80,10 @@ def emit(
         of floats also ``"multiply"`` (y = a * b) and ``"add"`` (y = a + b), rounded, ``"cast"`` (a in the format `to`)
         and ``"dot"`` (y = c + a[0] * b[0] + ..., fused as in tensor cores).
     kind : str, optional
-        Structure of a multiplier: ``"grid"`` (a full adder for each pair of bits), ``"array"`` (without those that
-        zeros make needless), ``"dadda"``, ``"booth"`` (radix 4), ``"operator"`` (Verilog's ``*``); by default
-        ``"dadda"`` for a multiplier and ``"operator"`` inside a mac.
+        Structure of a multiplier: ``"grid"`` (a full adder for each pair of bits) and ``"array"`` (without those that
+        zeros make needless) of unsigned factors, ``"dadda"`` where both or none are signed, ``"booth"`` (radix 4) and
+        ``"operator"`` (Verilog's ``*``) of any. By default the first that takes the operands' signs; inside a mac
+        ``"operator"``.
     lanes : int, optional
         Products of a dot unit: a model's length, or 16.
     to : str or FloatFormat, optional

@@ -139,7 +139,7 @@ def build(request: Request) -> Design:
     ]
     text = comment(
         [
-            f"y = c + a * b without rounding: a {a.name}, b {b.name}, c and y two's complement of {bits} bits,",
+            f"y = c + a * b without rounding: a is {a.name}, b {b.name}, c and y two's complement of {bits} bits,",
             f"their last bit 2**{low}: room for {request.k} products of the largest magnitude.",
             "Subnormals count; infinities and NaN have no place in a fixed-point sum and must not come.",
         ]

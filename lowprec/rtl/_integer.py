@@ -116,7 +116,7 @@ def _sum_lines(bits: int, is_signed: bool, saturate: bool, product: int, product
 def build(request: Request) -> Design:
     """Return y = c + a * b, modulo the accumulator's width or saturated."""
     unused(request, "mac of integers", "lanes", "to")
-    kind = word(request.kind or "operator", "kind", KINDS)
+    kind = word("operator" if request.kind is None else request.kind, "kind", KINDS)
     bits, is_signed, saturate, model = _accumulator(request.accumulator)
     first, second = request.a, request.b
     if not isinstance(first, IntFormat) or not isinstance(second, IntFormat):
@@ -132,7 +132,7 @@ def build(request: Request) -> Design:
     signed_word = "signed " if product_signed else ""
     text = comment(
         [
-            f"y = c + a * b: a {first.name}, b {second.name}, c and y {'' if is_signed else 'u'}int{bits},",
+            f"y = c + a * b: a is {first.name}, b {second.name}, c and y {'' if is_signed else 'u'}int{bits},",
             "saturated." if saturate else f"modulo 2**{bits}.",
         ]
     )

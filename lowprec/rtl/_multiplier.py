@@ -122,7 +122,8 @@ def booth_body(cells: Cells, a: Factor, b: Factor) -> None:
         if 2 * i + top < n + m:
             columns[2 * i + top].append(f"~{sign}")
             correction -= 1 << (2 * i + top)
-        columns[2 * i].append(f"neg{i}")  # a negative row is the complement and one
+        if high != "1'b0":
+            columns[2 * i].append(f"neg{i}")  # a negative row is the complement and one
     _constant(columns, correction)
     cells.total(columns, "y")
 
@@ -174,8 +175,9 @@ def body(kind: str, a: Factor, b: Factor) -> list[str]:
 def build(request: Request) -> Design:
     """Return a multiplier."""
     unused(request, "multiplier", "accumulator", "lanes", "to")
-    kind = word(request.kind or "dadda", "kind", KINDS)
     a, b = factor(request.a, "a"), factor(request.b, "b")
+    usual = "grid" if not (a.is_signed or b.is_signed) else "dadda" if a.is_signed and b.is_signed else "booth"
+    kind = word(usual if request.kind is None else request.kind, "kind", KINDS)
     lines = body(kind, a, b)
     sign = {(False, False): "unsigned", (True, True): "signed"}.get((a.is_signed, b.is_signed), "mixed")
     size = f"{a.bits}" if a.bits == b.bits else f"{a.bits}x{b.bits}"

@@ -144,13 +144,12 @@ def _once(design: Design, options: str, timeout: float) -> Synthesis:
         (at / "design.v").write_text(design.verilog, encoding="utf-8")
         (at / "gates.lib").write_text(_liberty.liberty(), encoding="utf-8")
         start = time.monotonic()
-        ended = _run([sys.executable, "-I", str(_worker.__file__), folder, design.top, options], timeout)
+        ended = _run([sys.executable, "-P", str(_worker.__file__), folder, design.top, options], timeout)
         seconds = time.monotonic() - start
         if ended is None:
-            msg = (
-                f"synthesis of {design.name} did not end within {timeout:g} s and was killed; give a longer `timeout`, "
-                'or flow="noalumacc".'
-            )
+            other = "" if "-noalumacc" in options else ', or flow="noalumacc"'
+            msg = f"synthesis of {design.name} did not end within {timeout:g} s and was killed; "
+            msg += f"give a longer `timeout`{other}."
             raise TimeoutError(msg)
         status, said = ended
         if status or not (at / "netlist.json").exists():
