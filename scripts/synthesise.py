@@ -85,9 +85,39 @@ def exact() -> Iterator[Stored]:
         yield row("readout", fmt, to="bf16")
 
 
+def floats() -> Iterator[Stored]:
+    short = {"e4m3": "e4m3", "e5m2": "e5m2", "e3m2": "e3m2fn", "e2m3": "e2m3fn", "e2m1": "e2m1fn"}
+    for name in ("fp32", "tf32", "fp16", "bf16", *short):
+        yield row("mac", short.get(name, name), "fp32", f"fpmac_{name}_ftz")
+        yield row("mac", short.get(name, name), "fp32", f"fpmac_{name}_ieee", subnormals="keep")
+        yield row("mac", short.get(name, name), "fp32", f"fpmac_{name}_ftztr", rounding="toward_zero")
+    for name in ("e4m3", "e5m2", "e2m1"):
+        for accumulator in ("fp16", "bf16"):
+            yield row("mac", short[name], accumulator, f"fpmac_{name}_acc{accumulator}_ftz")
+    for name in ("bf16", "fp16"):
+        yield row("mac", name, name, f"fpmac_{name}_acc{name}_ftz")
+    for name in ("fp32", "tf32", "fp16", "bf16"):
+        for subnormals, word in (("flush", "ftz"), ("keep", "ieee")):
+            yield row("add", name, study=f"fpadd_{name}_{word}", subnormals=subnormals)
+            yield row("multiply", name, study=f"fpmul_{name}_{word}", subnormals=subnormals)
+    for name in ("tf32", "fp16", "bf16", *short):
+        yield row("cast", "fp32", study=f"cast_{name}", to=short.get(name, name))
+
+
+def dots() -> Iterator[Stored]:
+    short = {"e4m3": "e4m3", "e5m2": "e5m2", "e2m1": "e2m1fn"}
+    for name in ("fp16", "bf16", *short):
+        yield row("dot", short.get(name, name), "fp32", f"fpdot_{name}x4", lanes=4, subnormals="flush")
+    for name in ("e4m3", "e2m1"):
+        yield row("dot", short[name], "fp32", f"fpdot_{name}x16", lanes=16, subnormals="flush")
+    for block, name, lanes in (("mxfp4", "mxfp4", 16), ("mxfp4", "mxfp4", 32), ("mxfp6_e2m3", "mxfp6e2m3", 16)):
+        yield row("dot", block, "fp32", f"{name}x{lanes}", lanes=lanes, rounding="toward_zero")
+    yield row("dot", "mxint8", "fp32", "mxint8x16", lanes=16, rounding="toward_zero")
+
+
 def designs() -> list[Stored]:
     """Return every row, in the order of the table."""
-    return [*multipliers(), *integers(), *exact()]
+    return [*multipliers(), *integers(), *exact(), *floats(), *dots()]
 
 
 def synthesised(blank: Stored) -> Stored:

@@ -30,8 +30,6 @@ from lowprec.rtl._float_parts import Bits, Module, Number, all_of, any_of, joine
 from lowprec.rtl._float_units import finished, float_operand, policy_of, sum_model, tail, words
 from lowprec.rtl._request import Request, unused
 
-_MOST_BITS = 128  # of the sum of a block
-
 
 def last_bit(fmt: Format) -> int:
     """Return the exponent of a format's smallest step."""
@@ -265,10 +263,6 @@ def build(request: Request) -> Design:
     check_nan(fmt, (scale,))
     if model.rounding is Rounding.STOCHASTIC:
         msg = '`rounding` must be deterministic in this unit, got "stochastic", which the float mac has.'
-        raise ValueError(msg)
-    bits = product_bits(element) + lanes.bit_length()
-    if bits > _MOST_BITS:
-        msg = f"`lanes` must keep the exact sum within {_MOST_BITS} bits, got {lanes}, which need {bits}."
         raise ValueError(msg)
     policy = policy_of(model)
     name = words("dot", block, f"x{lanes}", fmt, tail(model.rounding, model.subnormals))

@@ -11,7 +11,6 @@ from lowprec.rtl._design import Design
 from lowprec.rtl._emit import emit
 
 FILE = Path(__file__).with_name("data") / "synthesised.csv"
-_DEFAULTS = {"rounding": "nearest_even", "subnormals": "flush", "k": "256"}
 
 
 class Stored(NamedTuple):
@@ -83,9 +82,8 @@ def arguments(row: Any) -> tuple[Any, Any]:
 
 def keywords(row: Any) -> dict[str, Any]:
     """Return the keyword arguments of a row."""
-    given: dict[str, Any] = {name: getattr(row, name) or None for name in ("kind", "to")}
-    given |= {name: getattr(row, name) or default for name, default in _DEFAULTS.items()}
-    given |= {"unit": row.unit, "k": int(given["k"]), "lanes": int(row.lanes) if row.lanes else None}
+    given: dict[str, Any] = {name: getattr(row, name) or None for name in ("kind", "to", "rounding", "subnormals")}
+    given |= {"unit": row.unit, "k": int(row.k or 256), "lanes": int(row.lanes) if row.lanes else None}
     return given
 
 
