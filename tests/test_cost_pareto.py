@@ -181,6 +181,15 @@ def test_sparse_products_are_those_of_pruned_weights() -> None:
         assert (got == _emulation.product(Candidate.parse(word), X, dense, "tensor")).all(), word
 
 
+def test_presets_of_integers_and_of_blocks() -> None:
+    got = _emulation.product(Candidate.parse("nvidia-hopper:int8"), X, W, "tensor")
+    assert (got == _emulation.product(Candidate.parse("int8"), X, W, "tensor")).all()
+    found = by_name(pareto(X, W, ["nvidia-hopper:int8", "nvidia-blackwell:nvfp4"]))
+    assert found["int8/nvidia-hopper"]["cost"] == lp.cost.mac("int8").ge
+    model = lp.preset("nvidia-blackwell").instruction("e2m1fn", scales=("e4m3fn", 16)).model
+    assert found["nvfp4/nvidia-blackwell dot32"]["cost"] == lp.cost.dot("nvfp4", 32, model).per_lane
+
+
 def test_stored_weights_are_decoded_and_rounded() -> None:
     got = _emulation.product(Candidate.parse("bf16@int4"), X, W, "row")
     assert (got == lp.linear(X, lp.quantize(W, "int4", axis=0).dequantize(), dtype="bf16")).all()
@@ -203,9 +212,10 @@ def test_sums_of_scaled_floats_stay_inside_the_accumulator() -> None:
     for word in ("e4m3fn/fp16", "e5m2/fp16", "e4m3fn/fp16 dot16"):
         y = _emulation.product(Candidate.parse(word), x, x, "tensor")
         assert np.isfinite(y).all(), word
-    assert _emulation.divisor(lp.format("e4m3fn"), lp.Sequential("fp16"), 4096) == pytest.approx(
-        math.sqrt(65504 / 4096)
-    )
+        assert np.isfinite(_emulation.product(Candidate.parse(word), x[:, :1], x[:, :1], "row")).all(), word
+    # sqrt(65504 / K) is 3.999 for K = 4096, of which 3.75 is left, and 255.9 for K = 1, which would round to 256
+    assert _emulation.divisor(lp.format("e4m3fn"), lp.Sequential("fp16"), 4096) == 3.75
+    assert _emulation.divisor(lp.format("e4m3fn"), lp.Sequential("fp16"), 1) == 240
     assert _emulation.divisor(lp.format("e4m3fn"), lp.Sequential("fp32"), 4096) is None
     assert _emulation.divisor(lp.format("int8"), lp.Integer(16), 4096) is None
 
@@ -576,6 +586,8 @@ BAD[2, 3] = np.nan
     ("arguments", "others", "kind", "said"),
     [
         ((X, W.T), {}, ValueError, "the 5 inputs of `w`"),
+        ((X.astype(np.float64) * 1e200, W.astype(np.float64) * 1e200), {}, ValueError, "that float64 holds"),
+        ((X, lp.quantize(W, "int8")), {}, TypeError, "`w` must be a plain array"),
         ((X, W[0]), {}, ValueError, "`w` must have shape (outputs, inputs)"),
         ((X[:, :0], W[:, :0]), {}, ValueError, "`w` must have shape"),
         ((X[:0], W), {}, ValueError, "`x` must have shape"),

@@ -42,7 +42,8 @@ class Metric(NamedTuple):
         """Return the accuracy of a product; NaN if it holds a number that is not finite where the reference does."""
         if not np.isfinite(y).all():
             return float("nan")
-        return float(self.measure(y, reference))
+        with np.errstate(over="ignore"):
+            return float(self.measure(y, reference))
 
 
 def snr_db(y: Array, reference: Array) -> float:

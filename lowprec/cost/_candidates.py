@@ -228,6 +228,12 @@ class Candidate:
         word = self.accumulator
         return word if isinstance(word, str) and isinstance(models.model(word), str) else None
 
+    @property
+    def instruction(self) -> hardware.Instruction:
+        """The row of the preset's table that sums."""
+        scales = (self.x.scale, self.x.block_size) if isinstance(self.x, BlockFormat) else None
+        return hardware.preset(str(self.preset)).instruction(self.multiplied, scales=scales)
+
     def model(self) -> Accumulator | str:
         """Return what `lowprec.matmul` is to sum with.
 

@@ -45,6 +45,8 @@ def product(candidate: Candidate, x: Array, w: Array, scales: Scales) -> Array:
         If the product cannot be computed: the accumulator does not take the formats.
     """
     model = candidate.preset or candidate.model()
+    if candidate.preset is not None and isinstance(candidate.multiplied[0], IntFormat) and not candidate.is_block:
+        model = candidate.instruction.model
     weights: Any = w if candidate.sparsity is None else sparsify(w, candidate.sparsity)
     if candidate.is_storage:
         weights = _decoded(weights, candidate, scales)
@@ -75,7 +77,8 @@ def _scaled_product(candidate: Candidate, model: Any, x: Array, weights: Any, sc
     codes, weights = codec.decode(left.codes, one), codec.decode(dense.codes, other)
     total = linear(codes, weights, dtype=(one, other), accumulator=model)
     steps = [np.broadcast_to(q.scale, (q.shape[0],)) for q in (left, dense)]
-    return total * np.multiply.outer(*steps)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return total * np.multiply.outer(*steps)
 
 
 def _quantized(values: Any, fmt: Operand, candidate: Candidate, model: Any, k: int, scales: Scales) -> Any:
@@ -90,14 +93,16 @@ def divisor(fmt: Any, model: Any, k: int) -> float | None:
     """Return what the largest magnitude becomes, None for the largest value of the format.
 
     A float's is kept small enough for sums of k products to stay inside the accumulator's format, whatever the data:
-    ``min(max, sqrt(accumulator's max / k))``. This costs floats nothing but subnormals at the other end. Integers keep
-    all of their range: what they overflow is seen in the result.
+    the largest value up to ``sqrt(accumulator's max / k)``. This costs floats nothing but subnormals at the other end.
+    Integers keep all of their range: what they overflow is seen in the result.
     """
     out = getattr(model, "format", None) or getattr(model, "out", None)
     if not isinstance(fmt, FloatFormat) or not isinstance(model, Accumulator) or not isinstance(out, FloatFormat):
         return None
     most = math.sqrt(out.max / k)
-    return most if most < fmt.max else None
+    if most >= fmt.max:
+        return None
+    return float(codec.round_to(most, fmt, rounding="toward_zero")) or None
 
 
 def _decoded(weights: Any, candidate: Candidate, scales: Scales) -> Any:
@@ -113,4 +118,5 @@ def _decoded(weights: Any, candidate: Candidate, scales: Scales) -> Any:
 
 def reference_product(x: Array, w: Array) -> Array:
     """Return x w^T in float64."""
-    return np.asarray(x.astype(np.float64) @ w.astype(np.float64).T)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(x.astype(np.float64) @ w.astype(np.float64).T)

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lowprec import hardware
 from lowprec._checks import Array
 from lowprec._observer import finite
 from lowprec.cost import _emulation, _prices
@@ -207,8 +206,7 @@ def _unit(candidate: Candidate) -> str:
     """Return what multiplies and adds: MAC, or a dot unit with its lanes."""
     lanes = candidate.lanes
     if lanes is None and candidate.preset is not None:
-        row = hardware.preset(candidate.preset).instruction(candidate.multiplied)
-        lanes = getattr(row.model, "length", 1)
+        lanes = getattr(candidate.instruction.model, "length", 1)
         lanes = None if lanes == 1 else lanes
     return "MAC" if lanes is None else f"dot{lanes}"
 
@@ -240,7 +238,11 @@ def _matrices(x: Any, w: Any) -> tuple[Array, Array]:
 def _reference(reference: Any, x: Any, left: Array, right: Array) -> Array:
     """Return what products are compared with."""
     if reference is None:
-        return _emulation.reference_product(left, right)
+        product = _emulation.reference_product(left, right)
+        if not np.isfinite(product).all():
+            msg = "`x` and `w` must have a product that float64 holds, got one that overflows; scale them down."
+            raise ValueError(msg)
+        return product
     target = finite(reference, "reference").astype(np.float64)
     shape = (*np.shape(x)[:-1], right.shape[0])
     if target.shape != shape:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from lowprec import hardware
 from lowprec._patterns import pattern_of
 from lowprec.cost._candidates import UNSCALED_BITS, Candidate
 from lowprec.cost._cells import Part, times
@@ -93,7 +92,7 @@ class Pricing(NamedTuple):
         dtype = candidate.multiplied if not candidate.is_block else (candidate.x, candidate.w)
         accumulator = candidate.accumulator
         if candidate.preset is not None:
-            accumulator = hardware.preset(candidate.preset).instruction(candidate.multiplied).out
+            accumulator = candidate.instruction.out
         group = 8  # any number of whole groups of a pattern
         whole = energy(
             1,
@@ -135,6 +134,8 @@ def unit_of(candidate: Candidate, k: int) -> Cost:
         If the cost model has no such unit.
     """
     dtype, accumulator = _dtype(candidate), candidate.preset or candidate.accumulator
+    if candidate.is_block and candidate.preset is not None:
+        accumulator = candidate.instruction.model
     if candidate.is_block and candidate.preset is None and accumulator != candidate.default_accumulator:
         own = candidate.default_accumulator
         msg = f"a dot unit of blocks adds them up in {own} or as a preset does, not in {accumulator}."
