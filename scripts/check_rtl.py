@@ -21,7 +21,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
+
 import lowprec as lp
+from lowprec import rtl
 
 FLOATS = [fmt.name for fmt in lp.formats() if isinstance(fmt, lp.FloatFormat) and fmt.precision <= 24]
 SIGNED = [name for name in FLOATS if name != "float8_e8m0fnu"]
@@ -57,17 +60,14 @@ def units() -> Iterator[Unit]:
 def checked(unit: Unit, vectors: int) -> tuple[str, int, int, str]:
     """Return the kind, vectors, mismatches, and what is to be said of them."""
     kind, arguments, others = unit
-    design = lp.rtl.emit(*arguments, **others)
+    design = rtl.emit(*arguments, **others)
     count = min(vectors, 2_000) if kind in ("block", "mac, stochastic") else vectors
-    mapped = lp.rtl.synth(design, timeout=600)
-    inputs = None
+    mapped = rtl.synth(design, timeout=600)
     if kind in ("block", "mac, stochastic"):  # their emulation goes one number at a time
-        import numpy as np
-
         inputs = design.vectors(np.random.default_rng(0), count, {})
-        wrong = int((lp.rtl.simulate(mapped, inputs)["y"] != design.expected(inputs)["y"]).sum())
+        wrong = int((rtl.simulate(mapped, inputs)["y"] != design.expected(inputs)["y"]).sum())
         return kind, count, wrong, design.name
-    report = lp.rtl.check(design, mapped, vectors=count)
+    report = rtl.check(design, mapped, vectors=count)
     return kind, report.vectors, report.mismatches, str(report)
 
 

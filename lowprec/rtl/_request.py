@@ -127,7 +127,10 @@ def rounding_of(value: Any) -> Rounding:
     """Return a rounding mode that gates have: any but the stochastic one."""
     mode = member(value, Rounding, "rounding")
     if mode is Rounding.STOCHASTIC:
-        msg = '`rounding` must be deterministic in a unit, got "stochastic", which takes random bits from elsewhere.'
+        msg = (
+            '`rounding` must be deterministic here, got "stochastic", which takes random bits from elsewhere; a float '
+            'mac has a port for them with accumulator=lp.Sequential(fmt, "stochastic").'
+        )
         raise ValueError(msg)
     return mode
 
