@@ -1,7 +1,7 @@
 """Find by how much synthesis shrinks what lp.cost's formulas count, and how far off they then are.
 
-Writes ``lowprec/cost/data/calibration.csv`` from ``synthesised.csv`` and ``booth.csv`` (pyosys 0.70 with ``booth``)
-beside it, and prints what it found::
+Writes ``lowprec/cost/data/calibration.csv`` from ``synthesised.csv`` and ``booth.csv`` (pyosys 0.70: ``a * b``
+mapped to Booth's, and those that lp.rtl draws) beside it, and prints what it found::
 
     python scripts/calibrate_cost.py [--check] [--designs]
 
@@ -105,9 +105,10 @@ def design(name: str, ge: float) -> Design | None:
         return of_bill(
             name, "block dot", block[1], ge, _dot_model.dot_bill(BLOCKS[block[1]], int(block[2]), register=False)
         )
-    booth = re.fullmatch(r"booth_(\d+)", name)
+    booth = re.fullmatch(r"booth(_drawn)?(_signed)?_(\d+)", name)
     if booth:
-        return Design(name, "Booth multiplier", booth[1], ge, float(lp.cost.multiplier(int(booth[1]), "booth").ge), 0.0)
+        factor = f"int{booth[3]}" if booth[2] else int(booth[3])
+        return Design(name, "Booth multiplier", booth[3], ge, float(lp.cost.multiplier(factor, "booth").ge), 0.0)
     return None
 
 

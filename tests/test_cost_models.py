@@ -132,6 +132,37 @@ def test_page_has_the_calibration() -> None:
         assert f"{line} {row.error:.1%} | {row.left_out:.1%} |" in page
 
 
+def test_against_gates_of_other_designs() -> None:
+    """The units that lp.rtl writes took no part in finding the formulas."""
+    rows = script("compare_gates").compared()
+    assert len(rows) > 100
+    assert spearman([row[2] for row in rows], [row[3] for row in rows]) > 0.98
+    page = (REPOSITORY / "docs" / "cost.md").read_text(encoding="utf-8")
+    for group in {row[0] for row in rows}:
+        ratios = np.array([ge / formula for name, _, ge, formula in rows if name == group])
+        error = np.abs(1 / ratios - 1).mean()
+        assert error < 0.1, group
+        assert f"| {group} | {len(ratios)} | {ratios.min():.3f} to {ratios.max():.3f} | {error:.1%} |" in page
+
+
+@pytest.mark.parametrize(("n", "rows"), [(4, 3), (5, 3), (8, 5), (11, 6), (24, 13), ("int8", 4), ("int16", 8)])
+def test_booth_by_its_rows(n: int | str, rows: int) -> None:
+    bits = n if isinstance(n, int) else int(n[3:])
+    counts = lp.cost.multiplier(n, "booth").counts
+    assert counts["FA"] == (rows - 1) * (bits + 1)
+    full = counts["MUX"] // (bits + 1)
+    assert counts["XOR"] == full * (bits + 1) + 2 * full
+    assert counts["AND"] == full + (bits if rows > full else 0)
+
+
+def test_smaller_multiplier() -> None:
+    plain, booth, smaller = (lp.cost.mac("int8", multiplier=kind) for kind in ("array", "booth", "smaller"))
+    assert smaller.ge == booth.ge < plain.ge
+    assert lp.cost.mac("e4m3fn", multiplier="smaller").ge == lp.cost.mac("e4m3fn").ge
+    assert lp.cost.dot("int8", 16, multiplier="booth").ge < lp.cost.dot("int8", 16).ge
+    assert lp.cost.mac("int8").rel("int8/int32").low == 1
+
+
 # ---------------------------------------------------------------------------------------------------------- MACs
 
 
@@ -368,6 +399,7 @@ def test_every_figure_says_what_it_is() -> None:
         (lambda: lp.cost.mac("bf16", register="yes"), TypeError, "`register` must be True or False"),
         (lambda: lp.cost.mac("bf16", subnormals="drop"), ValueError, "`subnormals` must be one of"),
         (lambda: lp.cost.mac("bf16", sparsity="3:2"), ValueError, "`sparsity` must"),
+        (lambda: lp.cost.mac("int8", multiplier="wallace"), ValueError, "`multiplier` must be one of"),
         (lambda: lp.cost.dot("int8", 1), ValueError, "`lanes` must be at least 2, got 1"),
         (lambda: lp.cost.dot("int8", -4), ValueError, "`lanes` must be at least 2"),
         (lambda: lp.cost.dot("int8", 4.0), TypeError, "`lanes` must be an integer"),

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from lowprec.cost import _calibration, _units
-from lowprec.cost._cells import Cells, Part, present
+from lowprec.cost import _blocks, _calibration, _units
+from lowprec.cost._cells import Cells, Part, present, times
 from lowprec.cost._figure import Kind
-from lowprec.formats import FloatFormat, Format
+from lowprec.formats import FloatFormat, Format, IntFormat
 from lowprec.formats import format as resolve
 from lowprec.rounding import Rounding
 
 FP32: FloatFormat = resolve("float32")  # type: ignore[assignment]
 GUARD_K = 256
+MULTIPLIERS = ("array", "booth", "smaller")
 NO_INTEGERS = "`accumulator` must be a float format, 'exact' or a model of floats for {}, got {}."
 READOUT = "The {width}-bit sum is exact for up to {k} products; reading it out into {out} takes {ge:.0f} GE more, once."
 UNSHRUNK = ("multiply", "register", "select")  # parts that formulas get right without calibration
@@ -52,3 +53,24 @@ def add_parts(fmt: FloatFormat, rounding: Rounding, keep_subnormals: bool) -> di
 def words_of(pair: tuple[Format, Format]) -> str:
     """Return the operands' names."""
     return str(pair[0]) if pair[0] == pair[1] else f"{pair[0]} x {pair[1]}"
+
+
+def with_multiplier(bill: Bill, pair: tuple[Format, Format], kind: Any) -> Bill:
+    """Return a bill whose multipliers are of a kind."""
+    if not isinstance(kind, str):
+        msg = f"`multiplier` must be one of {', '.join(MULTIPLIERS)}, got {kind!r} of type {type(kind).__name__}."
+        raise TypeError(msg)
+    if kind.lower() not in MULTIPLIERS:
+        msg = f"`multiplier` must be one of {', '.join(MULTIPLIERS)}, got {kind!r}."
+        raise ValueError(msg)
+    n, m = sorted((each.bits if isinstance(each, IntFormat) else each.precision for each in pair), reverse=True)
+    signed = all(isinstance(each, IntFormat) and each.is_signed for each in pair)
+    booth = Part(times(_blocks.booth(n, m, signed), bill.lanes))
+    if kind.lower() == "array" or (kind.lower() == "smaller" and bill.elements["multiply"].ge <= booth.ge):
+        return bill
+    spans = bill.span, span_of("Booth multiplier")
+    return bill._replace(
+        name=f"{bill.name}, Booth multipliers",
+        elements={**bill.elements, "multiply": booth},
+        span=(min(low for low, _ in spans), max(high for _, high in spans)),
+    )

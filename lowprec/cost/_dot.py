@@ -16,6 +16,7 @@ def dot(
     *,
     rounding: str | None = None,
     register: bool = True,
+    multiplier: str = "array",
     k: int = GUARD_K,
 ) -> Cost:
     """Return what a dot unit takes: several products a cycle, added up and into one accumulator.
@@ -39,6 +40,8 @@ def dot(
         A member of `Rounding`: the model's own, or nearest_even.
     register : bool
         Whether the accumulator's register is part of the unit.
+    multiplier : {"array", "booth", "smaller"}
+        How it multiplies; see `lowprec.cost.multiplier`.
     k : int
         Products per sum, which ``"exact"`` has to hold.
 
@@ -68,4 +71,4 @@ def dot(
     if not isinstance(register, bool):
         msg = f"`register` must be True or False, got {register!r}."
         raise TypeError(msg)
-    return Cost.of(dot_bill(fmt, lanes, accumulator, rounding=rounding, register=register, k=k))
+    return Cost.of(dot_bill(fmt, lanes, accumulator, rounding=rounding, register=register, multiplier=multiplier, k=k))

@@ -9,7 +9,7 @@ from lowprec.blocks import BlockFormat, block_format, is_block_name
 from lowprec.codebooks import CodebookFormat
 from lowprec.cost import _blocks, _units
 from lowprec.cost._accumulator import Asked, Fixed, accumulator_of
-from lowprec.cost._bill import FP32, GUARD_K, READOUT, Bill, add_parts, calibrated, span_of, words_of
+from lowprec.cost._bill import FP32, GUARD_K, READOUT, Bill, add_parts, calibrated, span_of, with_multiplier, words_of
 from lowprec.cost._cells import Cells, Part, merged, present, scaled, times, total
 from lowprec.cost._shape import Operand, operand_of, pair_of
 from lowprec.cost._width import products, whole, width
@@ -35,9 +35,17 @@ def dot_bill(
     *,
     rounding: Any = None,
     register: bool = True,
+    multiplier: Any = "array",
     k: int = GUARD_K,
 ) -> Bill:
     """Return what `lowprec.cost.dot` shows."""
+    bill = _bill(fmt, lanes, accumulator, rounding, register, k)
+    element = block_format(fmt).element if is_block_name(fmt) else None
+    return with_multiplier(bill, pair_of(fmt) if element is None else (element, element), multiplier)  # type: ignore[arg-type]
+
+
+def _bill(fmt: Any, lanes: int | None, accumulator: Any, rounding: Any, register: bool, k: int) -> Bill:
+    """Return the bill of a dot unit with array multipliers."""
     if is_block_name(fmt):
         return _block_bill(block_format(fmt), lanes, accumulator, rounding, register)
     pair = pair_of(fmt)

@@ -17,6 +17,7 @@ def mac(
     subnormals: str | None = None,
     register: bool = True,
     sparsity: Any = None,
+    multiplier: str = "array",
     k: int = GUARD_K,
 ) -> Cost:
     """Return what a multiply-accumulate unit takes: one product a cycle, added to an accumulator.
@@ -41,6 +42,9 @@ def mac(
     sparsity : str or SparsityPattern, optional
         Adds the multiplexer that chooses the other operand's element, 3 MUX a bit for ``"2:4"``; such a MAC stands
         for twice the dense products.
+    multiplier : {"array", "booth", "smaller"}
+        How it multiplies; see `lowprec.cost.multiplier`. Booth's makes an int8 MAC an eighth smaller, and that of a
+        narrow float larger.
     k : int
         Products per sum, which ``"exact"`` has to hold.
 
@@ -75,6 +79,5 @@ def mac(
     if not isinstance(register, bool):
         msg = f"`register` must be True or False, got {register!r}."
         raise TypeError(msg)
-    return Cost.of(
-        mac_bill(fmt, accumulator, rounding=rounding, subnormals=subnormals, register=register, sparsity=sparsity, k=k)
-    )
+    words = {"rounding": rounding, "subnormals": subnormals, "sparsity": sparsity, "multiplier": multiplier}
+    return Cost.of(mac_bill(fmt, accumulator, register=register, k=k, **words))

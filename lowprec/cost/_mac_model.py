@@ -8,7 +8,7 @@ from lowprec import accumulators as models
 from lowprec._patterns import SparsityPattern, pattern_of
 from lowprec.cost import _blocks, _units
 from lowprec.cost._accumulator import Asked, Fixed, accumulator_of
-from lowprec.cost._bill import FP32, GUARD_K, READOUT, Bill, add_parts, calibrated, span_of, words_of
+from lowprec.cost._bill import FP32, GUARD_K, READOUT, Bill, add_parts, calibrated, span_of, with_multiplier, words_of
 from lowprec.cost._cells import Cells, Part, merged, present, scaled, times
 from lowprec.cost._dot_model import dot_bill
 from lowprec.cost._shape import Operand, operand_of, pair_of
@@ -28,12 +28,13 @@ def mac_bill(
     subnormals: Any = None,
     register: bool = True,
     sparsity: Any = None,
+    multiplier: Any = "array",
     k: int = GUARD_K,
 ) -> Bill:
     """Return what `lowprec.cost.mac` shows."""
     pair = pair_of(fmt)
     asked = accumulator_of(accumulator, pair, rounding, subnormals)
-    bill = model_bill(pair, asked, whole(k, "k"), register)
+    bill = with_multiplier(model_bill(pair, asked, whole(k, "k"), register), pair, multiplier)
     if sparsity is not None:
         bill = _sparse(bill, pair, pattern_of(sparsity, "sparsity"))
     return bill

@@ -30,7 +30,7 @@ def multiplier(n_or_format: Any, kind: MultiplierKind = "grid") -> Cost:
     ``grid``   ``n*m``                    0                  n*m     the rule of thumb as it is drawn
     ``array``  ``n*(m-1) - m``            m                  n*m
     ``dadda``  ``n*n - 4*n + 3``          ``n - 1``          n*m     CPA: a (2n-2)-bit adder; n = m > 2
-    ``booth``  ``(rows-1)*(n+2)``         0                  0       rows of n + 1 bits, recoded
+    ``booth``  ``(rows-1)*(n+1)``         0                  --      rows of n + 1 bits, recoded; see docs/cost.md
     =========  =========================  =================  ======  ===============================
 
     Parameters
@@ -42,7 +42,7 @@ def multiplier(n_or_format: Any, kind: MultiplierKind = "grid") -> Cost:
         How the partial products are made and added. In a grid every AND has a full adder, of which those at the edges
         have inputs of 0: `counts` are those of the drawing, `ge` those of what synthesis leaves, the array.
         ``"dadda"`` adds the columns in a tree, of which `counts` has FA and HA, and then in an adder of ``CPA`` bits;
-        ``"booth"`` (radix 4, ``rows = (m + 2) // 2``) halves the rows.
+        ``"booth"`` (radix 4) halves the rows: m // 2 + 1 of unsigned factors, half as many as m of signed ones.
 
     Returns
     -------
@@ -94,9 +94,9 @@ def multiplier(n_or_format: Any, kind: MultiplierKind = "grid") -> Cost:
         counted = total({"AND": n * m}, tree, correction) | {"CPA": final}
         notes = ("FA and HA are of the tree; CPA: the bits of the adder after it.",)
     elif word == "booth":
-        parts = {"multiply": Part(booth_cells(n, m))}
-        notes = ("Pays from about 11 bits on.",)
-    if correction:
+        parts = {"multiply": Part(_blocks.booth(n, m, signed))}
+        notes = ("Pays from about 8 bits on; below 4 bits synthesis leaves far less.",)
+    if correction and word != "booth":
         parts["sign"] = Part(correction)
     name = f"{n} x {m} bit multiplier, {word}" + (", signed" if signed else "")
     group = "Booth multiplier" if word == "booth" else "signed multiplier" if signed else "multiplier"
@@ -144,11 +144,3 @@ def dadda_cells(n: int, m: int) -> tuple[dict[str, float], int]:
             columns[i], carries = left, carried
     wide = [i for i, height in enumerate(columns) if height == 2]
     return {"FA": full, "HA": half}, (len(columns) - 1 - wide[0] if wide else 0)
-
-
-def booth_cells(n: int, m: int) -> dict[str, float]:
-    """Return the cells of a radix-4 Booth multiplier: recoders, rows of multiples, the additions of the rows."""
-    rows = (m + 2) // 2
-    recoders: Cells = {"XOR": 2 * rows, "AND": rows}
-    selectors: Cells = {"MUX": rows * (n + 1), "XOR": rows * (n + 1)}
-    return total(recoders, selectors, {"FA": (rows - 1) * (n + 2)})
