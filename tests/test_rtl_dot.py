@@ -116,9 +116,9 @@ GATES = [
     ("e2m1fn", lp.FusedTruncated(2, 4, "e4m3"), {}),
     ("e2m1fn", lp.FusedTruncated(2, 4, "e3m3", "nearest_even"), {"subnormals": "flush", "register": True}),
     (("e4m3fn", "e5m2"), lp.FusedTruncated(1, 6, "fp16", "nearest_even"), {}),
-    ("bf16", lp.FusedTruncated(2, 12, "bf16", exponent_floor=-140), {}),
+    ("e3m4", lp.FusedTruncated(2, 12, "bf16", exponent_floor=-20), {}),
     ("mxfp4", "bf16", {"lanes": 3, "subnormals": "keep"}),
-    ("mxfp8_e5m2", "e5m7", {"lanes": 2, "rounding": "toward_negative"}),
+    ("mxfp8_e5m2", "e5m7", {"lanes": 1, "rounding": "toward_negative"}),
     ("nvfp4", "fp16", {"lanes": 2, "rounding": "toward_zero"}),
     ("mxint8", "bf16", {"lanes": 2, "rounding": "nearest_away"}),
 ]

@@ -173,12 +173,13 @@ def test_every_tenth_unit_elaborates(tmp_path: Path) -> None:
 
 BARE = lp.FloatFormat("e2m0", exponent_bits=2, mantissa_bits=0, nan="none")
 BOTH = ("flush", "keep")
+ENUMERATED = tuple(enumerate(ROUNDINGS))
 GATES = [
-    *((("e2m1fn", "e3m2"), lp.Sequential("e3m3", mode, subnormals="keep"), {}) for mode in ROUNDINGS),
-    *((("e2m1fn", "e3m2"), lp.Sequential("e3m3", mode, subnormals="flush"), {}) for mode in ROUNDINGS),
+    *((("e2m1fn", "e3m2"), lp.Sequential("e3m3", mode, subnormals=BOTH[i % 2]), {}) for i, mode in ENUMERATED),
+    (("e2m1fn", "e3m2"), lp.Sequential("e3m3", subnormals="keep"), {}),
     (BARE, lp.Sequential("e2m1fn", "stochastic", random_bits=3), {}),
     ("e4m3fn", "bf16", {}),
-    ("fp16", "fp32", {"subnormals": "keep", "register": True}),
+    ("e5m2", "fp16", {"subnormals": "keep", "register": True}),
     *(("e4m3fn", None, {"unit": "multiply", "subnormals": word}) for word in BOTH),
     *(("e4m3", None, {"unit": "add", "subnormals": word}) for word in BOTH),
     *((f"e{n}m3", None, {"unit": "add", "rounding": "toward_negative", "subnormals": BOTH[n % 2]}) for n in (3, 4)),
