@@ -308,3 +308,24 @@ def test_any_fp8_via_f16(data: st.DataObject) -> None:
     drawn_wrong(
         data, acc.Fp8ViaF16(data.draw(st.sampled_from(["fp32", "fp16"]))), (data.draw(eight), data.draw(eight)), 40
     )
+
+
+LOW = lp.FloatFormat(name="low", exponent_bits=5, mantissa_bits=3, bias=140)  # smallest normal 2**-139, subnormal -142
+
+
+@pytest.mark.parametrize("low", ["e8m0fnu", LOW], ids=str)
+@pytest.mark.parametrize("other", ["e3m4", "bf16"])
+@pytest.mark.parametrize(
+    "model", [acc.FusedTruncated(2, 25), acc.FusedTruncated(4, 13), acc.FusedTruncatedLateC(4)], ids=repr
+)
+def test_normal_numbers_below_those_of_float32(model: acc.Accumulator, low: Any, other: str) -> None:
+    """A number that float32 holds as subnormal may be normal in its format: its exponent is the format's."""
+    fmt, second, rng = lp.format(low), lp.format(other), np.random.default_rng(5)
+    a = rng.integers(0, 4 if fmt.bits == 8 else 2**fmt.bits, (300, 4)).astype(fmt.code_dtype)
+    b = rng.integers(0, 2**second.bits, (300, 4)).astype(second.code_dtype)
+    x, y = (lp.decode(v, f, dtype=np.float64) for v, f in ((a, fmt), (b, second)))
+    keep = np.isfinite(x).all(axis=1) & np.isfinite(y).all(axis=1)
+    got = lp.vecdot(x[keep], y[keep], dtype=(fmt, second), accumulator=model)
+    for line, (p, q) in enumerate(zip(a[keep].tolist(), b[keep].tolist(), strict=True)):
+        want = reference.accumulate(model, p, q, formats=(fmt, second))
+        assert int(got[line].view(np.uint32)) == want, (p, q)

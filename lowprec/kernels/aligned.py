@@ -49,7 +49,11 @@ def element(x, bits, emin):
     field = (word >> 23) & 0xFF
     fraction = word & 0x7FFFFF
     e = max(field, 1) - 127
-    m = (fraction | (0x800000 if field else 0)) >> (23 - bits + max(0, emin - e))
+    if field == 0 and fraction and emin < -126:  # subnormal as a float32, perhaps normal in a format that reaches lower
+        e = max(top_bit(fraction) - 149, emin)
+        m = fraction >> (149 + e - bits)
+    else:
+        m = (fraction | (0x800000 if field else 0)) >> (23 - bits + max(0, emin - e))
     return -m if word >> 31 else m, max(e, emin)
 
 
