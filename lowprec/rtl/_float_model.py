@@ -12,7 +12,6 @@ from lowprec.codec import decode, encode
 from lowprec.formats import FloatFormat, Format
 from lowprec.matmul import vecdot
 from lowprec.reference import reals
-from lowprec.reference.models import accumulate
 from lowprec.rounding import Rounding, Subnormals
 from lowprec.rtl import _vectors
 from lowprec.rtl._bits import Array, join, split
@@ -118,8 +117,6 @@ def dot(
 ) -> dict[str, Array]:
     """Return one block of the sum; with `flush`, subnormals of the operands are zeros, and small results +0."""
     out = model.out
-    if not all(fmt.has_zero for fmt in formats):
-        return {"y": blocks_one_by_one(inputs, formats, model, flush=flush)}
     a, b = (
         values(split(inputs[port], fmt.bits, model.length), fmt, flush=flush)
         for port, fmt in zip("ab", formats, strict=True)
@@ -131,24 +128,6 @@ def dot(
         low = np.abs(y) < out.smallest_normal
         codes = np.where(low, np.uint64(0), codes)
     return {"y": codes}
-
-
-def blocks_one_by_one(
-    inputs: Ports, formats: tuple[FloatFormat, FloatFormat], model: FusedTruncated, *, flush: bool
-) -> Array:
-    """Return the same by `lowprec.reference`, for formats without zero: their least number may be below float32's."""
-    out, c_format = model.out, model.c_format or model.out
-    a, b = (
-        split(inputs[port], fmt.bits, model.length).astype(fmt.code_dtype)
-        for port, fmt in zip("ab", formats, strict=True)
-    )
-    c = inputs["c"].astype(c_format.code_dtype)
-    if flush:
-        a, b, c = flushed(a, formats[0]), flushed(b, formats[1]), flushed(c, c_format)
-    rows = zip(a.tolist(), b.tolist(), c.tolist(), strict=True)
-    codes = np.array([accumulate(model, x, y, z, formats=formats) for x, y, z in rows], out.code_dtype)
-    is_low = np.abs(decode(codes, out, dtype=np.float64)) < out.smallest_normal
-    return np.where(is_low & flush, 0, codes).astype(np.uint64)
 
 
 def lane_vectors(formats: tuple[Format, Format], c_format: FloatFormat, length: int) -> Any:

@@ -72,7 +72,7 @@ class Request:
 def element(value: Any, name: str) -> Format:
     """Return a float or integer format; refuse those that have no arithmetic of their own."""
     if isinstance(value, BlockFormat) or (isinstance(value, str) and is_block_name(value)):
-        msg = f"`{name}` must be a format of single elements, got the block format {value}; emit its elements' format."
+        msg = f"`{name}` must be a format of single elements, got the block format {value}; blocks are for unit='dot'."
         raise ValueError(msg)
     if isinstance(value, CodebookFormat):
         msg = f"`{name}` must be a float or integer format, got the codebook {value}, whose values are a table."
