@@ -185,6 +185,15 @@ def page(results: Results) -> str:
     def weights(_: str, __: Any, ratio: float) -> bool:
         return ratio >= 0.8
 
+    def at_most_one(_: Any, __: Any, ratio: float) -> bool:
+        return ratio <= 1
+
+    def minute(_: Any, __: Any, took: float) -> bool:
+        return took <= 60
+
+    def ten(_: Any, __: Any, took: float) -> bool:
+        return took <= 10
+
     def four(_: str, __: Any, ratio: float) -> bool:
         return ratio <= 4
 
@@ -326,6 +335,20 @@ Speed in units of torchao's `to_mx`:
 Seconds to quantise a weight (outputs, inputs) with 8,192 tokens of activations; mark 20 for GPTQ of (1536, 576):
 
 {section("bench_quantizers.Weights.track_seconds", seconds)}
+## Cost
+
+Milliseconds of [closed forms](cost.md), mark 1:
+
+{section("bench_cost.ClosedForms.track_milliseconds", at_most_one)}
+Seconds for the gates of 10,000 MACs that all differ: {one("bench_cost.Sweep.track_seconds"):.2g}.
+
+Seconds of `lp.cost.pareto` with its own candidates at 1024 x 1024 x 1024, each in the unit that suits it or all in dot
+units of 32 lanes, mark 60:
+
+{section("bench_cost.Pareto.track_seconds", minute)}
+Seconds of `lp.systolic.simulate`, an array of 128 x 128 on 512 x 512 x 512, every register in every cycle, mark 10:
+
+{section("bench_systolic.Simulate.track_seconds", ten)}
 ## Rounding, encoding, decoding
 
 Time for 16,777,216 float32 elements in units of the time of `np.copyto` of the same array; less is better. Mark: at
