@@ -267,3 +267,9 @@ def test_a_power_goes_through_its_two_points() -> None:
     beyond = unit.find("add", lp.format("int4"), True, "fmt")
     assert beyond == pytest.approx(36 * (4 / 8) ** math.log2(67 / 36))
     assert beyond.high == pytest.approx(4 * beyond)
+
+
+def test_names_may_say_the_node() -> None:
+    assert lp.cost.table("jouppi2021-7nm") == lp.cost.table("jouppi2021")
+    assert lp.cost.cite("Horowitz2014-45nm") == lp.cost.cite("horowitz2014")
+    assert lp.cost.energy(64, 64, 64, "bf16", table="jouppi2021-7nm").table == "jouppi2021"

@@ -8,7 +8,7 @@ from lowprec.blocks import block_format, is_block_name
 from lowprec.codebooks import CodebookFormat, ElementFormat, element_of
 from lowprec.cost._figure import Figure, Kind
 from lowprec.cost._lookup import SPREAD, Unit, accumulator_of
-from lowprec.cost._tables import published
+from lowprec.cost._tables import published, word_of
 
 _OPERATIONS = ("mult", "add", "mac")
 
@@ -102,7 +102,7 @@ def _areas(table: Any) -> str:
         has = f"areas in {units[0]}s" if units else "no areas"
         msg = f"`table` must have areas in um2, got {table!r}, which has {has}; gates are not turned into um2."
         raise ValueError(msg)
-    return str(table).strip().lower()
+    return word_of(str(table))
 
 
 def _element(fmt: Any) -> ElementFormat:

@@ -12,7 +12,7 @@ from lowprec.cost._figure import Figure, Kind
 from lowprec.cost._lookup import Unit, accumulator_of
 from lowprec.cost._operands import MatmulTraffic, matmul_traffic
 from lowprec.cost._printed import Printed
-from lowprec.cost._tables import Point, published, unknown
+from lowprec.cost._tables import Point, published, unknown, word_of
 
 _ACCESS = {"pJ/64 bit": 64, "pJ/bit": 1}
 _LEFT_OUT = (
@@ -255,7 +255,7 @@ def _energies(table: Any) -> str:
     if not any(point.operation == "mult" and point.value.unit == "pJ" for point in points):
         msg = f"`table` must have energies of arithmetic in pJ, got {table!r}; lp.cost.tables() says what each has."
         raise ValueError(msg)
-    return str(table).strip().lower()
+    return word_of(str(table))
 
 
 def _levels(points: tuple[Point, ...]) -> list[str]:

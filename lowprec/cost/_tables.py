@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 from importlib import resources
@@ -213,10 +214,15 @@ def _synthesised() -> Records[SynthesisedPoint]:
     return Records(points)
 
 
+def word_of(name: str) -> str:
+    """Return the name of a table as it is kept: in lower case, without a node after it ("jouppi2021-7nm")."""
+    return re.sub(r"-\d+nm$", "", name.strip().lower())
+
+
 def published(name: object, argument: str = "table") -> Records[Point]:
     """Return a table of published numbers, or raise."""
-    if isinstance(name, str) and name.strip().lower() in _published():
-        return _published()[name.strip().lower()]
+    if isinstance(name, str) and word_of(name) in _published():
+        return _published()[word_of(name)]
     return unknown(name, _published(), "table of published numbers", "lp.cost.tables()", argument)
 
 
@@ -308,10 +314,10 @@ def table(name: str) -> Records[Point] | Records[SynthesisedPoint]:
     >>> print(lp.cost.table("oconnor2017")[0].value)
     3.97 pJ/bit (published)
     """
-    if isinstance(name, str) and name.strip().lower() == SYNTHESISED:
+    if isinstance(name, str) and word_of(name) == SYNTHESISED:
         return _synthesised()
-    if isinstance(name, str) and name.strip().lower() in _published():
-        return _published()[name.strip().lower()]
+    if isinstance(name, str) and word_of(name) in _published():
+        return _published()[word_of(name)]
     return unknown(name, sources(), "table", "lp.cost.tables()", "name")
 
 
@@ -342,7 +348,7 @@ def cite(name: str) -> str:
     M. O'Connor et al., "Fine-Grained DRAM: Energy-Efficient DRAM for Extreme Bandwidth Systems", 50th International
     Symposium on Microarchitecture (MICRO), 2017.
     """
-    word = name.strip().lower() if isinstance(name, str) else ""
+    word = word_of(name) if isinstance(name, str) else ""
     if word in sources():
         source = sources()[word]
         node = "" if source.node_nm is None else f" {source.node_nm:g} nm"
