@@ -145,6 +145,13 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"dtype": "bf61"}, ValueError, "`dtype`"),
     ({"dtype": ("bf16", "int8")}, ValueError, "`dtype` must be two floats or two integers"),
     ({"accumulator": "fp61"}, ValueError, "`accumulator`"),
+    ({"accumulator": lp.Pairwise()}, ValueError, "one product after the other"),
+    ({"accumulator": "nvidia-hopper", "dtype": "e4m3fn"}, ValueError, "one product after the other"),
+    ({"accumulator": lp.FusedTruncated(4, 13)}, ValueError, "one product after the other"),
+    ({"accumulator": lp.Integer(16, "saturate", 4), "dtype": "int8"}, ValueError, "one product after the other"),
+    ({"accumulator": lp.Chunked("fp16", every=3)}, ValueError, "chunks of `rows` = 2"),
+    ({"accumulator": lp.Chunked("fp16", every=2), "dataflow": "os"}, ValueError, "must not be chunked"),
+    ({"clock": 10**400}, ValueError, "`clock` must be a positive"),
 ]
 
 
@@ -152,6 +159,11 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
 def test_bad_arrays(change: dict[str, Any], error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         lp.cost.systolic(**{"rows": 2, "cols": 2, **change})
+
+
+def test_clock_of_any_kind_of_number() -> None:
+    peaks = [float(lp.cost.systolic(2, 2, clock=clock).peak_ops) for clock in (np.float16(512), np.int64(512), 512)]
+    assert peaks == [8 * 512.0] * 3
 
 
 def test_bad_sizes() -> None:

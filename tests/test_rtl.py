@@ -123,6 +123,22 @@ def test_flip_flops_take_edges() -> None:
     assert [run_netlist(net, ones, edges)["y"].tolist() for edges in range(4)] == [[0], [0], [1], [1]]
 
 
+def test_a_register_that_lets_its_input_through_is_seen() -> None:
+    """Outputs are read after the edge and after the inputs have changed: wires in place of flip-flops are seen."""
+    design = lp.rtl.emit(2, unit="multiplier", register=True)
+    cells = [("AND2", (2, 4), 6), ("AND2", (3, 4), 7), ("AND2", (2, 5), 8), ("AND2", (3, 5), 9), ("XOR2", (7, 8), 10)]
+    cells += [("AND2", (7, 8), 11), ("XOR2", (9, 11), 12), ("AND2", (9, 11), 13)]
+    kept = [("DFF", (net,), 14 + place) for place, net in enumerate((6, 10, 12, 13))]
+    made = []
+    for extra, outputs in ((kept, (14, 15, 16, 17)), ([], (6, 10, 12, 13)), (kept[:3], (14, 15, 16, 13))):
+        net = Netlist(
+            design.top, {"a": (2, 3), "b": (4, 5)}, {"y": outputs}, tuple(Cell(*c) for c in cells + extra), 18
+        )
+        made.append(lp.rtl.check(design, _synth.Synthesis(design, net, "", 0.0, "")))
+    assert [report.ok for report in made] == [True, False, False]
+    assert [report.vectors for report in made] == [16, 16, 16]
+
+
 @pytest.mark.parametrize(
     ("cells", "words"),
     [
@@ -227,6 +243,13 @@ def test_timeout_kills_the_whole_group(tmp_path: Path) -> None:
     assert not late.exists()
 
 
+def test_timeouts_are_numbers_of_any_kind() -> None:
+    assert [_synth._seconds(one) for one in (np.int64(5), np.float32(0.5), 3)] == [5.0, 0.5, 3.0]
+    for long in (10**400, 1e300):
+        with pytest.raises(ValueError, match="at most 604800"):
+            _synth._seconds(long)
+
+
 def test_timeout_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_synth, "_run", lambda command, timeout: None)
     monkeypatch.setattr(_synth, "require", lambda *words: None)
@@ -298,6 +321,8 @@ def test_bench_clocks_registers() -> None:
     text = _icarus.bench(lp.rtl.emit("int4", "int16", register=True), 3)
     assert ".clk(clk)" in text
     assert "edge_count < 1;" in text
+    assert text.index("edge_count < 1;") < text.index("vector = ~vector;") < text.index("$display")
+    assert "~vector" not in _icarus.bench(lp.rtl.emit("int4", "int16"), 3)
 
 
 # ----------------------------------------------------------------------------------------------------------- vectors

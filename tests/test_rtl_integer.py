@@ -186,6 +186,14 @@ def test_readout_is_one_rounding(fmt: str, to: str, rounding: str) -> None:
         (True, {"unit": "multiplier"}, TypeError, "`fmt`"),
         (("int4", "uint4"), {"unit": "multiplier", "kind": "dadda"}, ValueError, "booth"),
         (("int4", "uint4"), {"unit": "adder"}, ValueError, "two signed or two unsigned"),
+        ("int8", {"k": 16}, ValueError, "`k` must be left out"),
+        ("int8", {"rounding": "toward_zero"}, ValueError, "`rounding` must be left out .* 'toward_zero'"),
+        ("int8", {"subnormals": "keep"}, ValueError, "`subnormals` must be left out"),
+        (8, {"unit": "adder", "rounding": "nearest_even"}, ValueError, "`rounding` must be left out"),
+        (8, {"unit": "multiplier", "k": 256}, ValueError, "`k` must be left out"),
+        ("e4m3fn", {"accumulator": "exact", "subnormals": "flush"}, ValueError, "`subnormals` must be left out"),
+        ("e4m3fn", {"accumulator": "exact", "rounding": "toward_zero"}, ValueError, "`rounding` must be left out"),
+        ("e4m3fn", {"unit": "readout", "subnormals": "flush"}, ValueError, "`subnormals` must be left out"),
     ],
 )
 def test_bad_arguments_of_emit(fmt: Any, arguments: dict[str, Any], error: type[Exception], words: str) -> None:

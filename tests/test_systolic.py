@@ -318,6 +318,7 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"dataflow": "os", "double_buffered": True}, ValueError, "`double_buffered` must be False"),
     ({"drain": True}, ValueError, "`drain` must be False"),
     ({"double_buffered": 1}, TypeError, "`double_buffered` must be True or False"),
+    ({"trace": "no"}, TypeError, "`trace` must be True or False"),
     ({"a": np.ones((2, 3), np.float32)}, ValueError, "as many columns as `b` has rows"),
     ({"a": np.ones((0, 2), np.float32)}, ValueError, "M, K and N at least 1"),
     ({"a": np.ones((2, 0)), "b": np.ones((0, 2))}, ValueError, "M, K and N at least 1"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ from lowprec import _text_tables as tables
 from lowprec._dataflows import DATAFLOWS, dataflow_of, flags_of
 from lowprec.accumulators import Chunked
 from lowprec.cost._cells import GE
+from lowprec.cost._element import inner_sum, see_steps
 from lowprec.cost._figure import Figure
 from lowprec.cost._mac import mac
 from lowprec.cost._printed import Printed
@@ -79,8 +80,9 @@ class SystolicArray(Printed):
         buffered, drained = flags_of(flow, self.double_buffered, self.drain)
         self._set(**sizes, dataflow=flow, clock=_clock(self.clock), double_buffered=buffered, drain=drained)
         dtype = tuple(self.dtype) if isinstance(self.dtype, list) else self.dtype
-        sums = self.accumulator.inner if isinstance(self.accumulator, Chunked) else self.accumulator
+        sums = inner_sum(self.accumulator, sizes["rows"], flow)
         unit, bare = (_spoken(lambda r=register: mac(dtype, sums, register=r)) for register in (True, False))
+        see_steps(sums, dtype)
         a, b = (operand_of(each, "dtype").bits for each in (dtype if isinstance(dtype, tuple) else (dtype, dtype)))
         flops = round((float(unit.ge) - float(bare.ge)) / GE["DFF"])  # of the sum
         self._set(dtype=dtype, _mac=unit, _bits=(a, b, flops))
@@ -333,7 +335,8 @@ def systolic(
     dataflow : {"ws", "os", "is"}
         What stays in its place: ``"ws"`` the weights, ``"os"`` the results, ``"is"`` the inputs.
     accumulator : str, FloatFormat or Accumulator, optional
-        The sum of an element, as `lowprec.cost.mac` takes it; None is float32 (integers: int32).
+        The sum of an element, one product after the other, as `lowprec.cost.mac` takes it; None is float32 (integers:
+        int32). ``Chunked(inner, every=rows)``: the sums of tiles are added up outside, which is not counted.
     clock : float
         Cycles a second.
     arrays : int
@@ -409,7 +412,8 @@ def _clock(value: Any) -> float:
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
         msg = f"`clock` must be a number of cycles a second, got {value!r} of type {type(value).__name__}."
         raise TypeError(msg)
-    if not (math.isfinite(value) and value > 0):
+    value = value.item() if isinstance(value, np.generic) else value
+    if not 0 < value <= sys.float_info.max:  # NaN is not
         msg = f"`clock` must be a positive number of cycles a second, such as 0.7e9, got {value}."
         raise ValueError(msg)
     return float(value)

@@ -245,7 +245,7 @@ def _sum(addends: list[Any]) -> Any:
 
 def build(request: Request) -> Design:
     """Return the dot unit of a block format."""
-    unused(request, "dot", "kind", "to")
+    unused(request, "dot", "kind", "to", "k")
     block, element = request.block, request.a
     if not isinstance(block, BlockFormat):
         raise AssertionError

@@ -51,7 +51,7 @@ class Design:
     formats : mapping of str to format
         How the codes of a port are to be printed; without an entry they are integers.
     latency : int
-        Rising clock edges from inputs to outputs: 0 for a unit without registers.
+        Rising clock edges from inputs to outputs, which only they change: 0 for a unit without registers.
 
     Raises
     ------

@@ -237,7 +237,7 @@ def round_sum(m: Module, policy: Policy, magnitude: Bits, exponent: Bits, weight
 
 def build(request: Request) -> Design:
     """Return a fused dot unit: one block of a `FusedTruncated` sum."""
-    unused(request, "dot", "kind", "to")
+    unused(request, "dot", "kind", "to", "k")
     formats = float_operand(request.a, "fmt"), float_operand(request.b, "fmt")
     model = _model(request, formats)
     out, c_format = model.out, model.c_format or model.out

@@ -59,7 +59,7 @@ def emit(
     to: Any = None,
     rounding: str | None = None,
     subnormals: str | None = None,
-    k: int = 256,
+    k: int | None = None,
     register: bool = False,
 ) -> Design:
     """Write the Verilog of a unit.
@@ -94,8 +94,8 @@ def emit(
         What float units do with subnormals: ``"flush"``, by default, counts those of the operands as zeros and makes
         zeros of results below the smallest normal number. Casts and dot units keep them by default; an exact
         accumulator and its readout always do.
-    k : int
-        Products per sum that an exact accumulator has room for, all of them the largest.
+    k : int, optional
+        Products per sum that an exact accumulator has room for, all of them the largest: 256 by default.
     register : bool
         Whether outputs are kept in flip-flops, clocked by `clk`: the accumulator's register.
 
@@ -137,10 +137,11 @@ def emit(
         None if to is None else element(to, "to"),
         rounding_of("nearest_even" if rounding is None else rounding),
         subnormals_of("flush" if subnormals is None else subnormals),
-        whole(k, "k", 1, 2**40),
+        whole(256 if k is None else k, "k", 1, 2**40),
         flag(register, "register"),
         subnormals is not None,
         rounding is not None,
+        k is not None,
         block,
     )
     return _UNITS[which](request)

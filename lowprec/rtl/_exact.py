@@ -16,7 +16,7 @@ from lowprec.codec import decode, encode
 from lowprec.cost._width import accumulator_bits
 from lowprec.formats import FloatFormat
 from lowprec.formats import format as resolve
-from lowprec.rounding import Rounding
+from lowprec.rounding import Rounding, Subnormals
 from lowprec.rtl._bits import Array, signed, unsigned
 from lowprec.rtl._design import Design, Ports, Vectors, registered
 from lowprec.rtl._request import Request, floats, unused
@@ -101,6 +101,13 @@ def _operand(port: str, fmt: FloatFormat) -> list[str]:
     ]
 
 
+def _keeps(request: Request) -> None:
+    """See that nobody asks an exact sum to flush."""
+    if request.subnormals_given and request.subnormals is not Subnormals.KEEP:
+        msg = f"`subnormals` must be left out or 'keep' for an exact sum, which keeps them, got '{request.subnormals}'."
+        raise ValueError(msg)
+
+
 def _formats(request: Request) -> tuple[FloatFormat, FloatFormat, int]:
     """Return both formats and the width of the sum."""
     a, b = floats(request.a, "fmt"), floats(request.b, "fmt")
@@ -113,7 +120,8 @@ def _formats(request: Request) -> tuple[FloatFormat, FloatFormat, int]:
 
 def build(request: Request) -> Design:
     """Return y = c + a * b in fixed point, c and y two's complement."""
-    unused(request, "exact accumulator", "kind", "lanes", "to")
+    unused(request, "exact accumulator", "kind", "lanes", "to", "rounding")
+    _keeps(request)
     a, b, bits = _formats(request)
     one = accumulator_bits((a, b), 1)
     low = step(a, b)
@@ -288,6 +296,7 @@ def _unsigned(bits: int, value: int) -> str:
 def readout(request: Request) -> Design:
     """Return a unit that rounds an exact accumulator's sum to a float format, once."""
     unused(request, "readout", "kind", "lanes", "accumulator")
+    _keeps(request)
     a, b, bits = _formats(request)
     to = floats(resolve("float32") if request.to is None else request.to, "to")
     low = step(a, b)

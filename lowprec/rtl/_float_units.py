@@ -64,7 +64,7 @@ def sum_model(request: Request, usual: FloatFormat | None = None) -> Sequential:
         msg = '`subnormals` must be "flush" (operands and results) or "keep" in a float unit, got "flush_inputs".'
         raise ValueError(msg)
     if isinstance(request.accumulator, Sequential):  # a model says all of it
-        if request.rounding is not Rounding.NEAREST_EVEN and request.rounding is not model.rounding:
+        if request.rounding_given and request.rounding is not model.rounding:
             msg = f"`rounding` must be left out or that of the model, {model.rounding}, got {request.rounding}."
             raise ValueError(msg)
         if request.subnormals_given and subnormals is not model.subnormals:
@@ -113,7 +113,7 @@ def facts_of(model: Sequential, **rest: Any) -> dict[str, Any]:
 
 def mac(request: Request) -> Design:
     """Return y = round(a * b + c): one step of a fused `Sequential` sum."""
-    unused(request, "float mac", "kind", "lanes", "to")
+    unused(request, "float mac", "kind", "lanes", "to", "k")
     formats = float_operand(request.a, "fmt"), float_operand(request.b, "fmt")
     model = sum_model(request)
     fmt = float_operand(model.format, "accumulator")
@@ -134,7 +134,7 @@ def mac(request: Request) -> Design:
 
 def multiply(request: Request) -> Design:
     """Return y = round(a * b)."""
-    unused(request, "multiply", "kind", "lanes", "to")
+    unused(request, "multiply", "kind", "lanes", "to", "k")
     formats = float_operand(request.a, "fmt"), float_operand(request.b, "fmt")
     same = formats[0] == formats[1] and formats[0].is_signed and formats[0].has_zero
     model = _deterministic(sum_model(request, formats[0] if same else None))
@@ -156,7 +156,7 @@ def multiply(request: Request) -> Design:
 
 def add(request: Request) -> Design:
     """Return y = round(a + b), all in one format."""
-    unused(request, "add", "kind", "lanes", "to")
+    unused(request, "add", "kind", "lanes", "to", "k")
     fmt = float_operand(request.a, "fmt")
     model = _deterministic(sum_model(request, fmt))
     if request.b != fmt or model.format != fmt:
@@ -191,7 +191,7 @@ def _deterministic(model: Sequential) -> Sequential:
 
 def cast(request: Request) -> Design:
     """Return y = the number of a in another format; subnormal numbers are kept unless asked otherwise."""
-    unused(request, "cast", "kind", "lanes", "accumulator")
+    unused(request, "cast", "kind", "lanes", "accumulator", "k")
     source = float_operand(request.a, "fmt")
     if request.b != source:
         msg = f"`fmt` must be one format for a cast, got `{source}` and `{request.b}`; the result's is `to`."

@@ -27,6 +27,7 @@ def bench(design: Design, count: int) -> str:
         links.append(f".{port}(result[{at + bits - 1}:{at}])")
         at += bits
     clock = [".clk(clk)"] if design.latency else []
+    after = "vector = ~vector; #1;  // registers do not see it" if design.latency else ""
     return f"""\
 `timescale 1ns/1ns
 module bench;
@@ -45,6 +46,7 @@ module bench;
       for (edge_count = 0; edge_count < {design.latency}; edge_count = edge_count + 1) begin
         clk = 1; #1; clk = 0; #1;
       end
+      {after}
       $display("%h", result);
     end
   end

@@ -115,7 +115,7 @@ def _sum_lines(bits: int, is_signed: bool, saturate: bool, product: int, product
 
 def build(request: Request) -> Design:
     """Return y = c + a * b, modulo the accumulator's width or saturated."""
-    unused(request, "mac of integers", "lanes", "to")
+    unused(request, "mac of integers", "lanes", "to", "rounding", "subnormals", "k")
     kind = word("operator" if request.kind is None else request.kind, "kind", KINDS)
     bits, is_signed, saturate, model = _accumulator(request.accumulator)
     first, second = request.a, request.b
@@ -177,7 +177,7 @@ def build(request: Request) -> Design:
 
 def adder(request: Request) -> Design:
     """Return y = a + b modulo the wider operand's range."""
-    unused(request, "adder", "accumulator", "kind", "lanes", "to")
+    unused(request, "adder", "accumulator", "kind", "lanes", "to", "rounding", "subnormals", "k")
     a, b = factor(request.a, "a"), factor(request.b, "b")
     if a.is_signed != b.is_signed:
         msg = f"`fmt` must be two signed or two unsigned integers for an adder, got `{request.a}` and `{request.b}`."

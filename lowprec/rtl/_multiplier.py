@@ -174,7 +174,7 @@ def body(kind: str, a: Factor, b: Factor) -> list[str]:
 
 def build(request: Request) -> Design:
     """Return a multiplier."""
-    unused(request, "multiplier", "accumulator", "lanes", "to")
+    unused(request, "multiplier", "accumulator", "lanes", "to", "rounding", "subnormals", "k")
     a, b = factor(request.a, "a"), factor(request.b, "b")
     usual = "grid" if not (a.is_signed or b.is_signed) else "dadda" if a.is_signed and b.is_signed else "booth"
     kind = word(usual if request.kind is None else request.kind, "kind", KINDS)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lowprec._checks import fmt_of, member
-from lowprec.blocks import BlockFormat, is_block_name
+from lowprec.blocks import BlockFormat, block_format, is_block_name
 from lowprec.codebooks import CodebookFormat
 from lowprec.formats import FloatFormat, Format, IntFormat
 from lowprec.rounding import Rounding, Subnormals
@@ -46,6 +46,8 @@ class Request:
         Whether the caller said what becomes of subnormals; casts, dot units and readouts keep them otherwise.
     rounding_given : bool
         Whether the caller said how to round; dot units round toward zero otherwise.
+    k_given : bool
+        Whether the caller said for how many products.
     block : BlockFormat or None
         The block format whose elements `a` and `b` are.
 
@@ -66,11 +68,14 @@ class Request:
     register: bool = False
     subnormals_given: bool = False
     rounding_given: bool = False
+    k_given: bool = False
     block: BlockFormat | None = None
 
 
 def element(value: Any, name: str) -> Format:
     """Return a float or integer format; refuse those that have no arithmetic of their own."""
+    if isinstance(value, str) and is_block_name(value) and isinstance(block_format(value).element, CodebookFormat):
+        value = block_format(value).element
     if isinstance(value, BlockFormat) or (isinstance(value, str) and is_block_name(value)):
         msg = f"`{name}` must be a format of single elements, got the block format {value}; blocks are for unit='dot'."
         raise ValueError(msg)
@@ -155,6 +160,7 @@ def unused(request: Request, unit: str, *names: str) -> None:
     """Refuse arguments that a unit has no use for, so that none is silently without effect."""
     for name in names:
         value = getattr(request, name)
-        if value is not None and value is not False:
+        if getattr(request, f"{name}_given", value is not None and value is not False):
+            value = str(value) if name in {"rounding", "subnormals"} else value
             msg = f"`{name}` must be left out for the unit {unit}, which has no use for it, got {value!r}."
             raise ValueError(msg)

@@ -22,8 +22,13 @@ def _evaluate(values: npt.NDArray[np.uint64], steps: list[Step]) -> None:
         values[step.outputs] = GATES[step.kind].evaluate(*(values[pin] for pin in step.inputs))
 
 
-def run_netlist(netlist: Netlist, inputs: Mapping[str, Array], edges: int) -> dict[str, Array]:
-    """Return the outputs of a netlist after some clock edges; inputs are checked and hold still."""
+def run_netlist(
+    netlist: Netlist, inputs: Mapping[str, Array], edges: int, *, then_inverted: bool = False
+) -> dict[str, Array]:
+    """Return the outputs of a netlist after some clock edges; inputs are checked and hold still.
+
+    With `then_inverted` all inputs are inverted after the last edge, before outputs are read: registers do not see it.
+    """
     steps, (data, state) = netlist.steps(), netlist.flip_flops()
     count = next(iter(inputs.values())).size
     block = max(64, _BYTES // (8 * netlist.nets) * 64)
@@ -38,6 +43,10 @@ def run_netlist(netlist: Netlist, inputs: Mapping[str, Array], edges: int) -> di
         _evaluate(values, steps)
         for _ in range(edges):
             values[state] = values[data]
+            _evaluate(values, steps)
+        if then_inverted:
+            for nets in netlist.inputs.values():
+                values[list(nets)] = ~values[list(nets)]
             _evaluate(values, steps)
         for port, nets in netlist.outputs.items():
             parts[port].append(from_words(values[list(nets)], size))

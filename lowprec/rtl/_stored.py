@@ -83,7 +83,7 @@ def arguments(row: Any) -> tuple[Any, Any]:
 def keywords(row: Any) -> dict[str, Any]:
     """Return the keyword arguments of a row."""
     given: dict[str, Any] = {name: getattr(row, name) or None for name in ("kind", "to", "rounding", "subnormals")}
-    given |= {"unit": row.unit, "k": int(row.k or 256), "lanes": int(row.lanes) if row.lanes else None}
+    given |= {"unit": row.unit, "k": int(row.k) if row.k else None, "lanes": int(row.lanes) if row.lanes else None}
     return given
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import math
 import os
 import re
 import signal
@@ -18,6 +17,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
 from lowprec import _text_tables as tables
 from lowprec._extras import require
 from lowprec.rtl import _liberty, _worker
@@ -27,6 +28,8 @@ from lowprec.rtl._netlist import Netlist, read_netlist
 _FLOWS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"noalumacc": ("-noalumacc",), "default": ("",), "smaller": ("-noalumacc", "")}
 )
+
+_LONGEST = 7 * 24 * 3600  # seconds
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,11 +115,12 @@ class Synthesis:
 
 def _seconds(timeout: Any) -> float:
     """Check a timeout."""
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float, np.integer, np.floating)):
         msg = f"`timeout` must be a number of seconds, got {timeout!r} of type {type(timeout).__name__}."
         raise TypeError(msg)
-    if not (timeout > 0 and math.isfinite(timeout)):
-        msg = f"`timeout` must be a positive number of seconds, got {timeout}."
+    timeout = timeout.item() if isinstance(timeout, np.generic) else timeout
+    if not 0 < timeout <= _LONGEST:  # NaN is not
+        msg = f"`timeout` must be a positive number of seconds, at most {_LONGEST} (a week), got {timeout}."
         raise ValueError(msg)
     return float(timeout)
 

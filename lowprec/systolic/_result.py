@@ -39,7 +39,7 @@ class SystolicResult:
     macs : int
         Steps of processing elements that were of use: M K N.
     trace : Trace or None
-        Every register after every cycle, if that was asked for.
+        What every element held after every cycle, if that was asked for.
 
     Raises
     ------

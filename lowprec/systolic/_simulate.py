@@ -60,7 +60,8 @@ def simulate(
     rng : int or numpy.random.Generator, optional
         The seed of an accumulator with stochastic rounding.
     trace : bool
-        Whether to record every register after every cycle.
+        Whether to record the registers of both operands and of the sum after every cycle. Double-buffered, numbers
+        that wait for their tile are not among them.
 
     Returns
     -------
@@ -114,6 +115,9 @@ def simulate(
         raise ValueError(msg)
     flow = dataflow_of(dataflow)
     buffered, drained = flags_of(flow, double_buffered, drain)
+    if not isinstance(trace, (bool, np.bool_)):
+        msg = f"`trace` must be True or False, got {trace!r} of type {type(trace).__name__}."
+        raise TypeError(msg)
     call = _call(a, b, (dtype, accumulator, None, "nearest_even", None, "keep", 32), rng)
     x, y, shape, _ = matrices(call.a, call.b)
     _check_shapes(call, x, y)

@@ -1,4 +1,4 @@
-"""Trace: every register of an array after every cycle, and the ways to look at it."""
+"""Trace: what every element of an array holds after every cycle, and the ways to look at it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Held(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """All registers after a cycle.
+    """What the elements hold after a cycle.
 
     Parameters
     ----------
@@ -133,7 +133,9 @@ class Recorder:
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """Every register of a systolic array after every cycle.
+    """What every element of a systolic array holds after every cycle: its numbers of `a`, of `b`, and its sum.
+
+    Double-buffered, numbers of the next tile, which come down and wait, are not shown until they are taken.
 
     Parameters
     ----------
@@ -179,7 +181,7 @@ class Trace:
         return len(self.phases)
 
     def at(self, cycle: int) -> Moment:
-        """Return all registers after a cycle.
+        """Return what the elements hold after a cycle.
 
         Parameters
         ----------
