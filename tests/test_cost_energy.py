@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 import lowprec as lp
@@ -67,6 +68,9 @@ def test_energy_of_an_access() -> None:
     assert lp.cost.memory_energy("sram-32KB", 32, table="horowitz2014") == 10
     dram = lp.cost.memory_energy("DRAM", table="horowitz2014")
     assert (dram, dram.low, dram.high) == (1950, 1300, 2600)
+    assert (
+        lp.cost.memory_energy("sram-32KB", np.int64(32)) == lp.cost.memory_energy("sram-32KB", np.float32(32)) == 4.25
+    )
     assert lp.cost.memory_energy("gddr5", 8, table="oconnor2017") == 8 * 14
     # Two papers on HBM2: the interface alone is at the lower end of the whole.
     assert 250 < lp.cost.memory_energy("hbm2", table="oconnor2017") < 450

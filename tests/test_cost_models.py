@@ -25,6 +25,7 @@ from lowprec.formats import IntFormat
 REPOSITORY = Path(__file__).resolve().parents[1]
 DATA = REPOSITORY / "lowprec" / "cost" / "data"
 MULTIPLYING = [f for f in lp.formats() if isinstance(f, IntFormat) or (f.has_zero and f.is_signed)]
+GROUPS = lp.FusedTruncatedGroupScaled(64, 16, 35)
 RULES = {"fp32": 576, "fp16": 121, "tf32": 121, "bf16": 64, "e4m3fn": 16, "e5m2": 9, "e2m1fn": 4}
 
 
@@ -265,6 +266,53 @@ def test_every_rounding(rounding: str) -> None:
     assert (unit.ge < nearest) == (rounding in ("toward_zero", "to_odd"))
 
 
+@pytest.mark.parametrize(("bits", "gates"), [(2, 2210.7), (8, 2551.1), (16, 2870.3), (28, 3386.4)])
+def test_random_bits_are_kept_and_added(bits: int, gates: float) -> None:
+    """As many bits below the last one as random ones; gates of the units of lp.rtl, whose port `random` has as many."""
+    model = lp.Sequential("fp32", "stochastic", subnormals="flush", random_bits=bits)
+    unit = lp.cost.mac("bf16", model, register=False)
+    assert unit.ge.low <= gates <= unit.ge.high
+    nearest = lp.cost.mac("bf16", lp.Sequential("fp32", subnormals="flush"), register=False)
+    assert gates > nearest.ge.high or bits < 8
+
+
+def test_page_says_what_subnormals_cost() -> None:
+    """Over all pairs of the usual floats and sums."""
+    more = [
+        lp.cost.mac(fmt, into, subnormals="keep").ge / lp.cost.mac(fmt, into).ge - 1
+        for fmt in ("fp32", "fp16", "bf16", "e4m3fn", "e5m2", "e2m1fn")
+        for into in ("fp32", "fp16", "bf16")
+    ]
+    page = (REPOSITORY / "docs" / "cost.md").read_text(encoding="utf-8")
+    assert f"told otherwise, for {min(more) * 100:.0f} to {max(more) * 100:.0f} % more." in page
+
+
+def test_selector_is_of_the_other_operand() -> None:
+    """Weights, the second of a pair, are sparse: what is chosen is an element of the first."""
+    for pair, mux in ((("int8", "int4"), 24), (("int4", "int8"), 12)):
+        assert dict(lp.cost.mac(pair, sparsity="2:4").elements["select"].cells) == {"MUX": mux}
+
+
+def test_chunked_is_asked_for_subnormals_and_rounding() -> None:
+    model = lp.Chunked("fp16", every=64)
+    keep, flush = (lp.cost.mac("fp16", model, subnormals=each) for each in ("keep", "flush"))
+    assert keep.ge > 1.1 * flush.ge
+    assert "subnormals" not in flush.parts
+    with pytest.raises(ValueError, match="`rounding` must be left out"):
+        lp.cost.mac("fp16", model, rounding="toward_zero")
+
+
+def test_booth_of_mixed_signs() -> None:
+    """Two digits of -2 to 2 reach 10, and a factor of 4 bits without sign 15: it has a third."""
+    for kind in (("int8", "uint4"), ("uint4", "int8")):
+        assert lp.cost.multiplier(kind, "booth").counts["FA"] == 2 * 9
+    assert lp.cost.multiplier(("uint8", "int4"), "booth").counts["FA"] == 9
+    assert lp.cost.multiplier(("int8", "uint8"), "booth").counts["FA"] == 3 * 9
+    for pair in (("int8", "uint4"), ("uint8", "int4"), ("int8", "uint8"), ("int8", "int8")):
+        cells = lp.cost.mac(pair, multiplier="booth").elements["multiply"].cells
+        assert cells["FA"] == lp.cost.multiplier(pair, "booth").counts["FA"], pair
+
+
 def test_models_bring_their_own_subnormals() -> None:
     assert lp.cost.mac("bf16", lp.Sequential("fp32")).ge == lp.cost.mac("bf16", "fp32", subnormals="keep").ge
     with pytest.raises(ValueError, match="`rounding` must be left out"):
@@ -403,6 +451,12 @@ def test_every_figure_says_what_it_is() -> None:
         (lambda: lp.cost.dot("int8", 1), ValueError, "`lanes` must be at least 2, got 1"),
         (lambda: lp.cost.dot("int8", -4), ValueError, "`lanes` must be at least 2"),
         (lambda: lp.cost.dot("int8", 4.0), TypeError, "`lanes` must be an integer"),
+        (lambda: lp.cost.dot("int8", 10**400), ValueError, "`lanes` must be from 2 to 65536"),
+        (lambda: lp.cost.dot("bf16", 16, k=0), ValueError, "`k` must be at least 1, got 0"),
+        (lambda: lp.cost.dot("mxfp4", k=0), ValueError, "`k` must be at least 1, got 0"),
+        (lambda: lp.cost.dot("mxfp4", 24, GROUPS), ValueError, "groups of 16, got 24"),
+        (lambda: lp.cost.mac("int8", np.int32), TypeError, "`accumulator` must be"),
+        (lambda: lp.cost.mac("int8").rel(lp.cost.cast("int8", "int32")), ValueError, "`other` must take gates"),
         (lambda: lp.cost.dot("q4_1"), ValueError, "an offset"),
         (lambda: lp.cost.dot("bf16", 4, "pairwise"), ValueError, "lp.cost.mac takes it"),
         (lambda: lp.cost.multiplier(0), ValueError, "from 1 to 4096 bits, got 0"),

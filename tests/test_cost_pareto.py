@@ -441,6 +441,21 @@ def test_energy_is_of_a_named_table() -> None:
     assert horowitz["cost"] == pytest.approx(3.7 + 0.9)
 
 
+def test_energy_of_two_widths_is_that_of_the_wider() -> None:
+    found = by_name(pareto(X, W, ["fp16@fp32", "fp32@fp16", "fp32"], cost="energy"))
+    assert [record["cost"] for record in found.values()] == [pytest.approx(1.31 + 0.38)] * 3
+
+
+def test_energy_by_a_table_without_int8() -> None:
+    found = pareto(X, W, ["fp32"], cost="energy", table="aladdin2014").table[0]
+    assert found["cost"] == lp.cost.energy(1, 1, 1, "fp32", table="aladdin2014", memory=None).compute
+    assert found["relative"] is None
+
+
+def test_lanes_as_numpy_counts_them() -> None:
+    assert pareto(X, W, ["bf16"], unit="dot", lanes=np.int64(16)).table[0]["candidate"] == "bf16/fp32 dot16"
+
+
 def test_usual_candidates_without_a_price_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_pareto, "_product", lambda c, x, w, scales: _emulation.reference_product(x, w))
     result = pareto(X, W, cost="energy")
@@ -606,6 +621,8 @@ BAD[2, 3] = np.nan
         ((X, W, QUICK, "mse", "energi"), {}, ValueError, "closest: 'energy'"),
         ((X, W, QUICK, "mse", 1), {}, TypeError, "`cost` must be a name or a function"),
         ((X, W, QUICK, "mse", lambda c: "much"), {}, TypeError, "`cost` must return a number"),
+        ((X, W, QUICK, "mse", lambda c: math.nan), {}, ValueError, "`cost` must return a number, got nan for"),
+        ((X, W, QUICK, lambda y, r: y), {"larger_is_better": True}, TypeError, "`metric` must return a number"),
         ((X, W, QUICK), {"accumulators": []}, ValueError, "`accumulators` must have one"),
         ((X, W, QUICK), {"accumulators": ["fp33"]}, ValueError, "'fp32'"),
         ((X, W, QUICK), {"unit": "mac"}, ValueError, "`unit` must be one of dot"),

@@ -155,7 +155,7 @@ def published_areas() -> list[tuple[str, float, float]]:
     for point in lp.cost.table("horowitz2014-area"):
         if point.format.startswith("int"):
             bits = int(point.format[3:])
-            ge = FULL_ADDER * bits if point.operation == "add" else float(lp.cost.multiplier(bits, kind="array").ge)
+            ge = FULL_ADDER * bits if point.operation == "add" else float(lp.cost.multiplier(point.format, "array").ge)
         else:
             ge = gates[f"fp{'add' if point.operation == 'add' else 'mul'}_fp{point.format[5:]}_ftz"]
         rows.append((f"{point.operation} {point.format}", float(point.value), ge))
@@ -172,6 +172,16 @@ def test_published_areas_rank_as_gates_do() -> None:
             assert area / UM2_PER_GE == pytest.approx(ge, rel=0.15)
         if "float" in name:
             assert 2 < area / UM2_PER_GE / ge < 4
+
+
+def test_page_has_these_gates() -> None:
+    page = (Path(__file__).resolve().parents[1] / "docs" / "cost_tables.md").read_text(encoding="utf-8")
+    rows = {name: (area, ge) for name, area, ge in published_areas()}
+    for operation, formats in (("add", ("int8", "int16", "int32")), ("mult", ("int8", "int32"))):
+        found = [rows[f"{operation} {each}"] for each in formats]
+        here = ", ".join(f"{ge:.0f}" for _, ge in found)
+        ratios = ", ".join(f"{area / UM2_PER_GE / ge:.2f}" for area, ge in found)
+        assert f"| {here} | {ratios} |" in page
 
 
 def test_rank_correlation_can_fail() -> None:

@@ -9,12 +9,15 @@ from typing import Any, NamedTuple
 from lowprec import accumulators as models
 from lowprec.accumulators.base import Accumulator, member
 from lowprec.accumulators.words import model as model_of
+from lowprec.cost._blocks import GUARDS
 from lowprec.formats import Format, IntFormat
+from lowprec.formats import format as resolve
 from lowprec.hardware import Preset, preset, presets
 from lowprec.rounding import Rounding, Subnormals
 
 _INTEGER = re.compile(r"(u?)int(\d+)(?:_(wrap|saturate|raise))?")
 _WIDEST = 4096
+FP32 = resolve("float32")
 
 
 class Fixed(NamedTuple):
@@ -36,6 +39,15 @@ class Asked(NamedTuple):
     words: str
     rounding: Rounding
     keep_subnormals: bool
+    subnormals: Any = None  # what was asked for, of the parts of a model too
+
+    @property
+    def guards(self) -> int:
+        """Bits below the last one that rounding looks at: 2 and a sticky bit, or as many as it adds random ones."""
+        if self.rounding is not Rounding.STOCHASTIC:
+            return GUARDS
+        most = min(32, 52 - getattr(self.model, "format", FP32).precision)  # as `lowprec.Sequential` has it
+        return max(GUARDS, getattr(self.model, "random_bits", None) or most)
 
 
 def accumulator_of(
@@ -51,7 +63,10 @@ def accumulator_of(
     words = value.strip().lower() if isinstance(value, str) else ""
     found: Any = _fixed(words) if words else None
     if found is None:
-        found = model_of(value)
+        try:
+            found = model_of(value)
+        except TypeError as error:
+            raise TypeError(str(error).replace("`fmt`", "`accumulator`", 1)) from None
     if isinstance(found, models.Integer):
         found = Fixed(found.bits, found.overflow, found.length)
     if isinstance(found, str):
@@ -72,10 +87,11 @@ def accumulator_of(
     )
     if subnormals is None and own and hasattr(found, "subnormals"):
         keep = found.subnormals
-    if rounding is not None and own and getattr(found, "rounding", how) != how:
+    parted = isinstance(found, models.Chunked)  # its sums round each in a way of its own
+    if rounding is not None and own and (parted or getattr(found, "rounding", how) != how):
         msg = f"`rounding` must be left out with an accumulator that says how it rounds, got {str(how)!r} and {found}."
         raise ValueError(msg)
-    return Asked(found, words or short(found), how, keep is Subnormals.KEEP)
+    return Asked(found, words or short(found), how, keep is Subnormals.KEEP, subnormals)
 
 
 def _fixed(word: str) -> Fixed | None:

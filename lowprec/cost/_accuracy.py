@@ -43,7 +43,12 @@ class Metric(NamedTuple):
         if not np.isfinite(y).all():
             return float("nan")
         with np.errstate(over="ignore"):
-            return float(self.measure(y, reference))
+            found = self.measure(y, reference)
+        try:
+            return float(found)
+        except (TypeError, ValueError):
+            msg = f"`metric` must return a number, got {found!r} from {self.name}."
+            raise TypeError(msg) from None
 
 
 def snr_db(y: Array, reference: Array) -> float:

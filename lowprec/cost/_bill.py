@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from lowprec.cost import _blocks, _calibration, _units
 from lowprec.cost._cells import Cells, Part, present, times
 from lowprec.cost._figure import Kind
-from lowprec.formats import FloatFormat, Format, IntFormat
+from lowprec.cost._shape import Operand, operand_of
+from lowprec.formats import FloatFormat, Format
 from lowprec.formats import format as resolve
 from lowprec.rounding import Rounding
 
@@ -45,14 +46,22 @@ def span_of(*groups: str) -> tuple[float, float]:
     return min(low for low, _ in spans), max(high for _, high in spans)
 
 
-def add_parts(fmt: FloatFormat, rounding: Rounding, keep_subnormals: bool) -> dict[str, Part]:
+def add_parts(
+    fmt: FloatFormat, rounding: Rounding, keep_subnormals: bool, guards: int = _blocks.GUARDS
+) -> dict[str, Part]:
     """Return a float adder, its parts named after those of the MAC it belongs to."""
-    return calibrated(_units.add(fmt, rounding, keep_subnormals), "float add")
+    return calibrated(_units.add(fmt, rounding, keep_subnormals, guards), "float add")
 
 
 def words_of(pair: tuple[Format, Format]) -> str:
     """Return the operands' names."""
     return str(pair[0]) if pair[0] == pair[1] else f"{pair[0]} x {pair[1]}"
+
+
+def recoded_signed(a: Operand, b: Operand) -> bool:
+    """Return whether the factor that Booth's digits are made of has a sign: the narrower, or one of two as wide."""
+    narrow = [each for each in (a, b) if each.precision == min(a.precision, b.precision)]
+    return any(each.is_signed and not each.is_float for each in narrow)
 
 
 def with_multiplier(bill: Bill, pair: tuple[Format, Format], kind: Any) -> Bill:
@@ -63,9 +72,9 @@ def with_multiplier(bill: Bill, pair: tuple[Format, Format], kind: Any) -> Bill:
     if kind.lower() not in MULTIPLIERS:
         msg = f"`multiplier` must be one of {', '.join(MULTIPLIERS)}, got {kind!r}."
         raise ValueError(msg)
-    n, m = sorted((each.bits if isinstance(each, IntFormat) else each.precision for each in pair), reverse=True)
-    signed = all(isinstance(each, IntFormat) and each.is_signed for each in pair)
-    booth = Part(times(_blocks.booth(n, m, signed), bill.lanes))
+    a, b = map(operand_of, pair)
+    n, m = max(a.precision, b.precision), min(a.precision, b.precision)
+    booth = Part(times(_blocks.booth(n, m, recoded_signed(a, b)), bill.lanes))
     if kind.lower() == "array" or (kind.lower() == "smaller" and bill.elements["multiply"].ge <= booth.ge):
         return bill
     spans = bill.span, span_of("Booth multiplier")

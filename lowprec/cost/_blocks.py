@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from lowprec.cost._cells import total
 
+GUARDS = 2
+"""Bits below the last one that rounding looks at, besides a sticky bit."""
+
 
 def stages(most: int) -> int:
     """Return the stages of a shifter by 0 to `most` places."""

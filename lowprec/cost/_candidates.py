@@ -154,7 +154,7 @@ class Candidate:
         x, w = map(_operand, dtype if isinstance(dtype, tuple) else (dtype, dtype))
         pattern = None if sparsity is None else str(hardware_pattern(sparsity, "sparsity"))
         if lanes is not None:
-            check_lanes(lanes)
+            lanes = check_lanes(lanes)
         made = cls(x, w, accumulator, pattern, lanes)
         made._check()
         if accumulator is None:
@@ -271,13 +271,13 @@ class Candidate:
 
 def check_lanes(lanes: Any) -> int:
     """Check a number of lanes."""
-    if isinstance(lanes, bool) or not isinstance(lanes, int):
+    if isinstance(lanes, (bool, np.bool_)) or not isinstance(lanes, (int, np.integer)):
         msg = f"`lanes` must be an integer, got {lanes!r} of type {type(lanes).__name__}."
         raise TypeError(msg)
     if not 1 <= lanes <= 1024:
         msg = f"`lanes` must be from 1 to 1024, got {lanes}."
         raise ValueError(msg)
-    return lanes
+    return int(lanes)
 
 
 def candidates_of(chosen: Any, accumulators: Any) -> list[Candidate]:

@@ -18,6 +18,7 @@ from lowprec.formats import FloatFormat, Format, IntFormat
 _TRUNCATION = (
     "Products and c are aligned to the largest exponent and cut at {kept} bits; infinities and NaN are not counted."
 )
+_MOST_LANES = 65536
 _WIDEST_INTEGER = 24  # bits of an exact product; elements with more are aligned and cut, as those without scales are
 _ALIGNED = (
     models.FusedTruncated,
@@ -39,7 +40,10 @@ def dot_bill(
     k: int = GUARD_K,
 ) -> Bill:
     """Return what `lowprec.cost.dot` shows."""
-    bill = _bill(fmt, lanes, accumulator, rounding, register, k)
+    if lanes is not None and whole(lanes, "lanes", 2) > _MOST_LANES:
+        msg = f"`lanes` must be from 2 to {_MOST_LANES}, got {lanes if lanes < 10**20 else 'more'}."
+        raise ValueError(msg)
+    bill = _bill(fmt, lanes, accumulator, rounding, register, whole(k, "k"))
     element = block_format(fmt).element if is_block_name(fmt) else None
     return with_multiplier(bill, pair_of(fmt) if element is None else (element, element), multiplier)  # type: ignore[arg-type]
 
@@ -218,6 +222,9 @@ def _groups(
     rule: int,
 ) -> Bill:
     """Exact sums of groups, times their scales, aligned and truncated."""
+    if lanes > model.group and lanes % model.group:
+        msg = f"`lanes` must be whole groups of {model.group}, got {lanes}; their sums are scaled one by one."
+        raise ValueError(msg)
     count = max(1, lanes // model.group)
     summed, cells = _elements(pair, min(model.group, lanes))
     p = model.scale_format.precision

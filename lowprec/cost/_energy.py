@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from lowprec import _text_tables as tables
 from lowprec.codebooks import CodebookFormat
 from lowprec.cost._figure import Figure, Kind
@@ -223,7 +225,7 @@ def memory_energy(level: str, bits: float = 64, *, table: str = "jouppi2021") ->
     >>> round(float(lp.cost.memory_energy("hbm2", 64, table="oconnor2017")), 1)
     254.1
     """
-    if isinstance(bits, bool) or not isinstance(bits, (int, float)):
+    if isinstance(bits, (bool, np.bool_)) or not isinstance(bits, (int, float, np.integer, np.floating)):
         msg = f"`bits` must be a number, got {bits!r} of type {type(bits).__name__}."
         raise TypeError(msg)
     if not 0 <= bits < math.inf:
@@ -241,7 +243,7 @@ def memory_energy(level: str, bits: float = 64, *, table: str = "jouppi2021") ->
             msg = f"`level` must be a memory that {table} has ({', '.join(levels)}), got {level!r}."
             raise ValueError(msg)
         unknown(level, levels, "memory", "lp.cost.table(...)", "level")
-    scale = bits / _ACCESS[found[0].value.unit]
+    scale = float(bits) / _ACCESS[found[0].value.unit]
     values = [float(point.value) * scale for point in found]
     value = sum(values) / len(values)
     low, high = (min(values), max(values)) if len(values) > 1 else (value / 2, value * 2)

@@ -40,10 +40,10 @@ def mac(
     register : bool
         Whether the accumulator's register is part of the unit.
     sparsity : str or SparsityPattern, optional
-        Adds the multiplexer that chooses the other operand's element, 3 MUX a bit for ``"2:4"``; such a MAC stands
-        for twice the dense products.
+        Of `b`, the weights. Adds the multiplexer that chooses the element of `a`, 3 MUX a bit for ``"2:4"``; such a
+        MAC stands for twice the dense products.
     multiplier : {"array", "booth", "smaller"}
-        How it multiplies; see `lowprec.cost.multiplier`. Booth's makes an int8 MAC an eighth smaller, and that of a
+        How it multiplies; see `lowprec.cost.multiplier`. Booth's makes an int8 MAC a seventh smaller, and that of a
         narrow float larger.
     k : int
         Products per sum, which ``"exact"`` has to hold.

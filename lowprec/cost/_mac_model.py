@@ -17,6 +17,7 @@ from lowprec.formats import FloatFormat, Format, IntFormat
 from lowprec.rounding import Rounding
 
 _ONE_BY_ONE = (models.FlushedPairwise, models.EvenOddPair, models.FmaPairOddFirst, models.BfDotRoundOdd)
+_STOCHASTIC = 0.80, 1.18  # gates of lp.rtl over the formula: 40 units of 5 pairs of formats, 4 to 28 random bits
 _LANE = "Per lane of a dot unit of {lanes} products, its shared part included."
 
 
@@ -71,7 +72,10 @@ def model_bill(pair: tuple[Format, Format], asked: Asked, k: int, register: bool
     if register:
         parts["register"] = Part(_blocks.register(_result(asked).bits))
     how = f"{asked.rounding}, subnormals {'kept' if asked.keep_subnormals else 'flushed'}"
-    return Bill(f"MAC {words_of(pair)} + {asked.words} ({how})", rule, present(parts), span=span_of("float MAC"))
+    span = span_of("float MAC")
+    if asked.rounding is Rounding.STOCHASTIC:
+        span = min(span[0], _STOCHASTIC[0]), max(span[1], _STOCHASTIC[1])
+    return Bill(f"MAC {words_of(pair)} + {asked.words} ({how})", rule, present(parts), span=span)
 
 
 def words_pair(pair: tuple[Format, Format]) -> Any:
@@ -107,10 +111,10 @@ def _float(pair: tuple[Format, Format], asked: Asked) -> dict[str, Part]:
     model, into, how, keep = asked.model, _result(asked), asked.rounding, asked.keep_subnormals
 
     def fused(fmt: FloatFormat = into) -> dict[str, Part]:
-        return calibrated(_units.multiply_add(a, b, fmt, how, keep), "float MAC")
+        return calibrated(_units.multiply_add(a, b, fmt, how, keep, asked.guards), "float MAC")
 
     def adder(fmt: FloatFormat = into) -> dict[str, Part]:
-        return add_parts(fmt, how, keep)
+        return add_parts(fmt, how, keep, asked.guards)
 
     def multiplied(fmt: FloatFormat = into) -> dict[str, Part]:
         return calibrated(_units.multiply(a, b, fmt, how, keep), "float multiply")
@@ -153,17 +157,17 @@ def _exact(pair: tuple[Format, Format], asked: Asked, k: int, register: bool) ->
 def _chunked(pair: tuple[Format, Format], asked: Asked, k: int, register: bool) -> Bill:
     """Return an inner sum, and an outer one whose adder serves a chunk."""
     model = asked.model
-    outer = accumulator_of(model.outer, pair)  # type: ignore[union-attr]
+    outer = accumulator_of(model.outer, pair, None, asked.subnormals)  # type: ignore[union-attr]
     every = model.every  # type: ignore[union-attr]
-    inner = model_bill(pair, accumulator_of(model.inner, pair), min(k, every), register)  # type: ignore[union-attr]
+    within = accumulator_of(model.inner, pair, None, asked.subnormals)  # type: ignore[union-attr]
+    inner = model_bill(pair, within, min(k, every), register)
     if isinstance(outer.model, Fixed) or isinstance(pair[0], IntFormat):
         bits = outer.model.bits if isinstance(outer.model, Fixed) else _result(outer).bits
         promotion = {"promote": Part(times(_blocks.adder(bits), 1 / every))}
     else:
         bits = _result(outer).bits
-        once = merged(
-            [{"promote": part} for part in add_parts(_result(outer), outer.rounding, outer.keep_subnormals).values()]
-        )
+        added = add_parts(_result(outer), outer.rounding, outer.keep_subnormals, outer.guards)
+        once = merged([{"promote": part} for part in added.values()])
         promotion = scaled(once, 1 / every)
     kept = {"register": Part(_blocks.register(bits))} if register else {}
     note = f"Every {every} products the sum is added to an outer one, by an adder that is counted 1/{every}."
@@ -176,9 +180,9 @@ def _chunked(pair: tuple[Format, Format], asked: Asked, k: int, register: bool) 
 
 
 def _sparse(bill: Bill, pair: tuple[Format, Format], pattern: SparsityPattern) -> Bill:
-    """Choose the other operand's element by its place in the group: a multiplexer of group/run elements per product."""
+    """Choose the element of `a` by its weight's place in the group: a multiplexer of group/run elements per product."""
     inputs = pattern.group // pattern.run
-    select = {"MUX": (inputs - 1) * operand_of(pair[1]).bits}
+    select = {"MUX": (inputs - 1) * operand_of(pair[0]).bits}
     note = f"Sparse {pattern}: each MAC stands for {pattern.group / pattern.kept:g} of the dense product."
     return bill._replace(
         name=f"{bill.name}, {pattern}",

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from lowprec.cost import _blocks
-from lowprec.cost._bill import span_of
+from lowprec.cost._bill import recoded_signed, span_of
 from lowprec.cost._cells import Cells, Part, total
 from lowprec.cost._result import Cost
 from lowprec.cost._shape import Operand, operand_of, pair_of
@@ -94,7 +94,7 @@ def multiplier(n_or_format: Any, kind: MultiplierKind = "grid") -> Cost:
         counted = total({"AND": n * m}, tree, correction) | {"CPA": final}
         notes = ("FA and HA are of the tree; CPA: the bits of the adder after it.",)
     elif word == "booth":
-        parts = {"multiply": Part(_blocks.booth(n, m, signed))}
+        parts = {"multiply": Part(_blocks.booth(n, m, recoded_signed(a, b)))}
         notes = ("Pays from about 8 bits on; below 4 bits synthesis leaves far less.",)
     if correction and word != "booth":
         parts["sign"] = Part(correction)

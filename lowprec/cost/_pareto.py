@@ -122,7 +122,7 @@ def pareto(
     _one_of(scales, "scales", _SCALES)
     if unit is not None:
         _one_of(unit, "unit", ("dot",))
-    check_lanes(lanes)
+    lanes = check_lanes(lanes)
     k = left.shape[1]
     chosen = list(
         {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -88,8 +89,14 @@ class Pricing(NamedTuple):
         return traffic(fmt, sparsity=candidate.sparsity).bits_per_element
 
     def _energy(self, candidate: Candidate) -> Figure:
-        """Return the energy of a multiplication and an addition, for each product of the dense matrices."""
+        """Return the energy of a multiplication and an addition, for each product of the dense matrices.
+
+        Tables have multipliers of one width: a product of two widths takes the wider one.
+        """
         dtype = candidate.multiplied if not candidate.is_block else (candidate.x, candidate.w)
+        one, other = candidate.multiplied
+        if _width(other) > _width(one):
+            dtype = dtype[1], dtype[0]
         accumulator = candidate.accumulator
         if candidate.preset is not None:
             accumulator = candidate.instruction.out
@@ -109,8 +116,13 @@ class Pricing(NamedTuple):
         return Figure(next(parts), "pJ", whole.kind, whole.source, *parts)
 
     def relative(self, price: Figure) -> float | None:
-        """Return a price over that of an int8 MAC with an int32 sum."""
-        return float(price) / float(self.of(BASE)) if self.cost in ("ge", "energy") else None
+        """Return a price over that of an int8 MAC with an int32 sum; None where there is none, or none of that."""
+        if self.cost not in ("ge", "energy"):
+            return None
+        try:
+            return float(price) / float(self.of(BASE))
+        except ValueError:  # a table without int8
+            return None
 
 
 def unit_of(candidate: Candidate, k: int) -> Cost:
@@ -158,6 +170,11 @@ def _dtype(candidate: Candidate) -> Any:
     return one if one == other else (one, other)
 
 
+def _width(fmt: Any) -> int:
+    """Return what a multiplier grows with: bits of a significand, or of an integer."""
+    return int(fmt.precision if isinstance(fmt, FloatFormat) else fmt.bits)
+
+
 def _dense(unit: Figure, candidate: Candidate) -> Figure:
     """Return what a unit costs for each product of the dense matrices: a sparse one leaves some of them out."""
     if candidate.sparsity is None:
@@ -176,6 +193,9 @@ def _said(price: Any, candidate: Candidate) -> Figure:
     except (TypeError, ValueError):
         msg = f"`cost` must return a number, got {price!r} for {str(candidate)!r}."
         raise TypeError(msg) from None
+    if math.isnan(value):
+        msg = f"`cost` must return a number, got nan for {str(candidate)!r}; leave the candidate out, or return inf."
+        raise ValueError(msg)
     return Figure(value, "", "measured", "user")
 
 

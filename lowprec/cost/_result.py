@@ -125,7 +125,7 @@ class Cost:
         TypeError
             If `other` is neither.
         ValueError
-            If a name is unknown or has no model.
+            If a name is unknown or has no model, or the other unit has no gates (int8 to int32 is wires).
 
         Examples
         --------
@@ -140,6 +140,9 @@ class Cost:
             raise TypeError(msg)
         mine, others = self.per_lane, other.per_lane
         source = f"{self.name} over {other.name}"
+        if not others:
+            msg = f"`other` must take gates to be compared with, got {other.name}, which takes none."
+            raise ValueError(msg)
         if self.elements == other.elements and self.lanes == other.lanes:
             return Figure(1.0, "", self.kind, source)
         return Figure(mine / others, "", self.kind, source, mine.low / others.high, mine.high / others.low)

@@ -8,6 +8,7 @@ Every function returns the cells of each part, before calibration.
 from __future__ import annotations
 
 from lowprec.cost import _blocks
+from lowprec.cost._blocks import GUARDS
 from lowprec.cost._cells import Cells, times, total
 from lowprec.cost._shape import Operand
 from lowprec.formats import FloatFormat
@@ -38,17 +39,18 @@ def multiplier(a: Operand, b: Operand) -> Cells:
 
 
 def multiply_add(
-    a: Operand, b: Operand, into: FloatFormat, rounding: Rounding, keep_subnormals: bool
+    a: Operand, b: Operand, into: FloatFormat, rounding: Rounding, keep_subnormals: bool, guards: int = GUARDS
 ) -> dict[str, Cells]:
     """round(a * b + c), rounded once, on a single path: c is moved to the product, added, normalised and rounded.
 
     The product stays where it is, and c is moved right across a window of W = P + R + 2 + G bits. With subnormals the
     product may begin anywhere, so that R = G + 3 bits lie right of it; without, R = max(2, G + 3 - P) will do. Only P
-    bits of the sum see two numbers. Its first 1 is sought in W + 2 bits; G + 2 are kept.
+    bits of the sum see two numbers. Its first 1 is sought in W + 2 bits; G + 2 are kept. Stochastic rounding keeps as
+    many bits as it adds random ones in place of the 2 (`guards`), and R grows by as many.
     """
     product, g, fields = a.precision + b.precision, into.precision, into.exponent_bits
     e = max(a.exponent_bits, b.exponent_bits)
-    right = g + 3 if keep_subnormals else max(2, g + 3 - product)
+    right = g + 1 + guards if keep_subnormals else max(2, g + 1 + guards - product)
     window = product + right + 2 + g
     x = max(e, fields) + 3
     narrow = min(x, e + 2)
@@ -59,8 +61,8 @@ def multiply_add(
         "align": _blocks.shift_out(g, window - 1, window),
         "add": {"FA": product + 3, "HA": window - product, "XOR": window + 1},
         "absolute": _blocks.incrementer(window + 2),
-        "normalise": total(_blocks.normaliser(window + 2, g + 2), {"MUX": x}),
-        "round": total(rounder(g, 2, fields, rounding), {"FA": count, "HA": x - count + x, "MUX": x}),
+        "normalise": total(_blocks.normaliser(window + 2, g + guards), {"MUX": x}),
+        "round": total(rounder(g, guards, fields, rounding), {"FA": count, "HA": x - count + x, "MUX": x}),
         "specials": specials((a.bits, b.bits, into.bits), into.bits - 1),
     }
     if keep_subnormals:
@@ -73,17 +75,17 @@ def subnormal_output(g: int, x: int) -> Cells:
     return total(_blocks.shift_within(g + 2, g + 1), {"OR": g, "FA": x, "MUX": x})
 
 
-def add(fmt: FloatFormat, rounding: Rounding, keep_subnormals: bool) -> dict[str, Cells]:
+def add(fmt: FloatFormat, rounding: Rounding, keep_subnormals: bool, guards: int = GUARDS) -> dict[str, Cells]:
     """round(a + b): exponents compared, operands exchanged, the smaller moved right, added, normalised, rounded."""
     g, e = fmt.precision, fmt.exponent_bits
-    room = g + 3
+    room = g + 1 + guards
     return {
         "exponents": {"FA": 2 * e, "MUX": e},
         "swap": {"MUX": 2 * (g - 1), "FA": g - 1},
         "align": _blocks.shift_out(g, room, room),
         "add": {"FA": room, "XOR": room, "HA": 1},
-        "normalise": total(_blocks.normaliser(room + 1, g + 2), {"MUX": e}),
-        "round": total(rounder(g, 2, e, rounding), {"FA": e, "MUX": e}),
+        "normalise": total(_blocks.normaliser(room + 1, g + guards), {"MUX": e}),
+        "round": total(rounder(g, guards, e, rounding), {"FA": e, "MUX": e}),
         "specials": specials((fmt.bits, fmt.bits), fmt.bits - 1),
         "subnormals": {"FA": e, "MUX": 2 * e, "OR": g} if keep_subnormals else {},
     }
