@@ -640,6 +640,7 @@ BAD[2, 3] = np.nan
         ((X, W, ["int8/fp32"]), {}, ValueError, "'int8/fp32'"),
         ((X, W, ["bf16/int32"]), {}, ValueError, "'bf16/int32' has none"),
         ((X, W, ["mxfp4/bf16"]), {}, ValueError, "'mxfp4/bf16 dot32' has none"),
+        ((X, W, ["mxfp8_e4m3@mxfp4"]), {}, ValueError, "a dot unit takes blocks of one format"),
         ((X, W, ["nvidia-volta:bf16"]), {}, ValueError, "'bf16/nvidia-volta'"),
         ((X, W, ["uint8"]), {}, ValueError, "uint8"),
     ],

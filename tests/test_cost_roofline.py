@@ -205,3 +205,9 @@ def test_refused(case: str) -> None:
     call, kind, words = REFUSED[case]
     with pytest.raises(kind, match=words):
         call()
+
+
+def test_an_infinite_peak_is_refused_as_a_figure_too() -> None:
+    peak = lp.cost.Figure(float("inf"), "op/s", "published")
+    with pytest.raises(ValueError, match="`peak` must be above 0 and finite"):
+        lp.cost.roofline(1, 2, 3, "bf16", peak=peak, bandwidth=1.0)

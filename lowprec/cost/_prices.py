@@ -152,6 +152,9 @@ def unit_of(candidate: Candidate, k: int) -> Cost:
         own = candidate.default_accumulator
         msg = f"a dot unit of blocks adds them up in {own} or as a preset does, not in {accumulator}."
         raise ValueError(msg)
+    if candidate.is_block and candidate.x != candidate.w:
+        msg = "a dot unit takes blocks of one format."
+        raise ValueError(msg)
     if candidate.lanes is None:
         return mac(dtype, accumulator, k=k, sparsity=candidate.sparsity)
     unit = dot(dtype, candidate.lanes, accumulator, k=k)

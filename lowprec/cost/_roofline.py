@@ -262,7 +262,7 @@ def _machine(value: Any) -> Machine:
 
 def _rate(value: Any, name: str, unit: str) -> Figure:
     """Check a rate; a figure stays what it is."""
-    if isinstance(value, Figure) and value > 0:
+    if isinstance(value, Figure) and 0 < value < math.inf:
         return value
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
         msg = f"`{name}` must be a number, got {value!r} of type {type(value).__name__}."
