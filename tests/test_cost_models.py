@@ -376,6 +376,29 @@ def test_accumulator_bits_of_the_fact_sheet() -> None:
     assert "45-bit" in lp.cost.mac("e4m3fn", "exact", k=256).notes[0]
 
 
+@pytest.mark.parametrize("a", ["int2", "uint2", "int3", "int4", "uint1", "e2m1fn"])
+@pytest.mark.parametrize("b", ["int2", "uint2", "int4", "uint1", "int8", "e2m1fn"])
+def test_accumulator_bits_of_every_pair(a: str, b: str) -> None:
+    """The least and the greatest of all sums fit, and one of them not in a bit less."""
+    if ("e2m1fn" in (a, b)) and a != b:
+        return
+    values = []
+    for fmt in map(lp.format, (a, b)):
+        every = [Fraction(float(v)) for v in lp.decode(np.arange(2**fmt.bits, dtype=fmt.code_dtype), fmt)]
+        values.append([int(v / min(abs(u) for u in every if u)) for v in every])
+    products = [x * y for x, y in itertools.product(*values)]
+    for k in (1, 2, 8, 9):
+        bits, low, high = lp.cost.accumulator_bits((a, b), k=k), k * min(products), k * max(products)
+        signed = low < 0
+        assert low >= -(2 ** (bits - 1)) * signed
+        assert high < 2 ** (bits - signed)
+        less = bits - 1
+        assert less == signed or low < -(2 ** (less - 1)) * signed or high >= 2 ** (less - signed)
+        rows = [[y] * k for y in values[1]]
+        weights = np.array(rows, np.float64) * (0.5 if b == "e2m1fn" else 1)
+        assert lp.cost.accumulator_bits((a, b), weights=weights) == bits
+
+
 def test_accumulator_bits_of_weights() -> None:
     rng = np.random.default_rng(0)
     w = lp.round_to(rng.standard_normal((16, 300)), "e4m3fn")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from fractions import Fraction
 from typing import Any
 
@@ -38,7 +39,8 @@ def accumulator_bits(fmt: Any, k: int | None = None, *, weights: ArrayLike | Non
 
     The width is tight: one bit fewer, and the largest sum no longer fits. With the products counted in their finest
     step (the product of the smallest subnormals) and P the largest of them, it is
-    ``ceil(log2(k * P + 1)) + 1``, the last bit for the sign; without it where both formats are unsigned.
+    ``ceil(log2(k * P + 1)) + 1``, the last bit for the sign; without it where both formats are unsigned. Two's
+    complement reaches one further down than up: where the largest sum is negative, that may save a bit.
 
     Parameters
     ----------
@@ -83,17 +85,33 @@ def accumulator_bits(fmt: Any, k: int | None = None, *, weights: ArrayLike | Non
     11
     """
     a, b = pair_of(fmt)
-    signed = a.is_signed or b.is_signed
     if weights is None:
         if k is None:
             msg = "`k` must be given where `weights` are not."
             raise ValueError(msg)
-        return width(whole(k, "k") * products(a, b), signed)
-    return width(grid(a)[1] * _row_sum(weights, b, k), signed)
+        low, high = reach(b)
+        return _bits(a, b, [(whole(k, "k") * high, 0), (0, whole(k, "k") * -low)])
+    return _bits(a, b, _row_sums(weights, b, k))
 
 
-def _row_sum(weights: ArrayLike, fmt: Format, k: int | None) -> int:
-    """Return the largest sum of magnitudes in a row, counted in the format's finest step."""
+def reach(fmt: Format) -> tuple[int, int]:
+    """Return the least and the greatest number of a format, counted in its finest step."""
+    step = grid(fmt)[0]
+    return int(Fraction(fmt.min) / step), int(Fraction(fmt.max) / step)
+
+
+def _bits(a: Format, b: Format, rows: Iterable[tuple[int, int]]) -> int:
+    """Return the bits for sums of products of `a` with rows of `b`, of which the sums above and below 0 are given."""
+    least, most = reach(a)
+    highest = max((above * most - below * least for above, below in rows), default=0)
+    lowest = min((above * least - below * most for above, below in rows), default=0)
+    if not (a.is_signed or b.is_signed):
+        return max(1, highest.bit_length())
+    return max(1, highest.bit_length(), (-lowest - 1).bit_length() if lowest else 0) + 1
+
+
+def _row_sums(weights: ArrayLike, fmt: Format, k: int | None) -> list[tuple[int, int]]:
+    """Return the sums of the positive and of the negative numbers of each row, counted in the format's finest step."""
     from lowprec.codec import round_to
 
     values = np.asarray(weights)
@@ -117,8 +135,11 @@ def _row_sum(weights: ArrayLike, fmt: Format, k: int | None) -> int:
         msg = f"`weights` must hold values of `{fmt}`, {got}; round or quantise them first."
         raise ValueError(msg)
     step = grid(fmt)[0]
-    scaled = np.abs(exact) / float(step) if float(step) and abs(float(1 / step)) < 2.0**60 else None
-    if scaled is not None and scaled.max(initial=0.0) * values.shape[-1] < 2.0**53:  # sums of such integers are exact
-        return int(scaled.sum(axis=-1).max(initial=0.0))
     rows = exact.reshape(-1, values.shape[-1])
-    return max((int(sum(abs(Fraction(float(v))) for v in row) / step) for row in rows), default=0)
+    parts = np.maximum(rows, 0), np.maximum(-rows, 0)
+    unit = float(step) if abs(float(1 / step)) < 2.0**60 else 0.0
+    if unit and np.abs(rows).max(initial=0.0) / unit * rows.shape[1] < 2.0**53:  # sums of such integers are exact
+        above, below = ((part / unit).sum(axis=1).astype(np.int64).tolist() for part in parts)
+    else:
+        above, below = ([int(sum(map(Fraction, row)) / step) for row in part.tolist()] for part in parts)
+    return list(zip(above, below, strict=True))
