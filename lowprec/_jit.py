@@ -28,23 +28,54 @@ _STALE_AFTER_DAYS = 30.0
 _OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True, "fastmath": False, "boundscheck": False}
 
 
-def _fingerprint() -> str:
-    """Hash the package's sources with the identity of Python, Numba, LLVM and the CPU."""
+def _hash_sources() -> str:
+    """Hash the package's sources as they lie on disk now."""
     digest = hashlib.sha256()
     root = Path(__file__).resolve().parent
     for path in sorted(root.rglob("*.py")):
         digest.update(path.relative_to(root).as_posix().encode())
         digest.update(path.read_bytes())
-    identity = (
-        sys.version,
-        platform.machine(),
-        numba.__version__,
-        llvmlite.__version__,
+    return digest.hexdigest()
+
+
+@cache
+def sources() -> str:
+    """Return the hash of the package's sources, as they were when its first kernel was imported.
+
+    Returns
+    -------
+    str
+        Hexadecimal SHA-256 of every ``.py`` file with its name.
+
+    Raises
+    ------
+    Nothing.
+    """
+    return _hash_sources()
+
+
+def cpu() -> tuple[str, str]:
+    """Return name and features of the CPU that kernels are compiled for, in LLVM's words.
+
+    Returns
+    -------
+    tuple of str
+        For example ``"znver3"`` and ``"+avx2,+fma,..."``.
+
+    Raises
+    ------
+    Nothing.
+    """
+    return (
         numba.config.CPU_NAME or llvm.get_host_cpu_name(),
         numba.config.CPU_FEATURES or llvm.get_host_cpu_features().flatten(),
     )
-    digest.update(repr(identity).encode())
-    return digest.hexdigest()[:20]
+
+
+def _fingerprint(hashed: str = "") -> str:
+    """Hash the package's sources with the identity of Python, Numba, LLVM and the CPU."""
+    identity = (hashed or _hash_sources(), sys.version, platform.machine(), numba.__version__, llvmlite.__version__, *cpu())
+    return hashlib.sha256(repr(identity).encode()).hexdigest()[:20]
 
 
 def _home() -> Path:
@@ -133,7 +164,7 @@ def cache_directory() -> Path | None:
     ------
     Nothing.
     """
-    name = _fingerprint()
+    name = _fingerprint(sources())
     for root in _roots():
         directory = root / "lowprec" / name
         if root.parent == Path(tempfile.gettempdir()) and root.exists() and not _own(root):
