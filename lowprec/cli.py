@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import lowprec as lp
-from lowprec import _cli_blocks, _cli_cost, _cli_hardware, _cli_sparsity, reference
+from lowprec import _cli_blocks, _cli_cost, _cli_fetch, _cli_hardware, _cli_sparsity, reference
 from lowprec import _text_tables as tables
 from lowprec.formats import FloatFormat, Format
 from lowprec.rounding import Overflow, Rounding
@@ -117,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="lowprec", description="Low-precision arithmetic, right to the last bit.")
     parser.add_argument("--version", action="version", version=f"lowprec {lp.__version__}")
     parser.add_argument("--traceback", action="store_true", help="show where in the program an error arose")
-    names = "{formats,value,matmul,study,hardware,blocks,sparsity}"
+    names = "{formats,value,matmul,study,fetch,hardware,blocks,sparsity}"
     commands = parser.add_subparsers(dest="command", required=True, metavar=names)
 
     formats = commands.add_parser("formats", help="the table of formats", description="Print the table of formats.")
@@ -173,6 +173,7 @@ def _parser() -> argparse.ArgumentParser:
     _cli_blocks.add(commands)
     _cli_sparsity.add(commands)
     _cli_cost.add(commands)
+    _cli_fetch.add(commands)
     return parser
 
 
