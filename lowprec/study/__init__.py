@@ -11,11 +11,13 @@ import inspect
 import sys
 from types import ModuleType
 
+from lowprec.study._base import Metric, Workload
+from lowprec.study._registry import workload
 from lowprec.study.result import Record, StudyResult
 from lowprec.study.sweep import study
-from lowprec.study.workloads import Forward, Workload, workload
+from lowprec.study.workloads import MLP, Forward
 
-__all__ = ["Forward", "Record", "StudyResult", "Workload", "study", "workload"]
+__all__ = ["MLP", "Forward", "Metric", "Record", "StudyResult", "Workload", "study", "workload"]
 
 
 class _CallablePackage(ModuleType):

@@ -13,8 +13,8 @@ from lowprec.formats import format as find_format
 from lowprec.study import metrics
 from lowprec.study._extras import require
 from lowprec.study.result import Record, StudyResult
-from lowprec.study.workloads import Workload, float_format
-from lowprec.study.workloads import workload as find_workload
+from lowprec.study._registry import workload as find_workload
+from lowprec.study.workloads import MLP as Workload
 
 
 def study(
@@ -115,7 +115,7 @@ def _pairs(dtypes: Any, accumulators: Any) -> list[tuple[FloatFormat, Any]]:
     else:
         if isinstance(dtypes, (str, Format)) or not isinstance(dtypes, Iterable):
             dtypes = [dtypes]
-        chosen = [float_format(name) for name in dtypes]
+        chosen = [find_format(name) for name in dtypes]
     words = [accumulators] if isinstance(accumulators, str) or not isinstance(accumulators, Iterable) else accumulators
     words = list(words)
     single = find_format("float32")

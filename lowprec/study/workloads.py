@@ -1,29 +1,28 @@
-"""Workloads: a frozen network, its inputs and its labels, and one forward pass that every format shares."""
+"""Multilayer perceptrons as workloads: a frozen network, its inputs and its labels; the handwritten digits."""
 
 from __future__ import annotations
 
+import hashlib
 import io
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib import resources
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lowprec._checks import fmt_of
-from lowprec.formats import FloatFormat
-from lowprec.matmul import linear
+from lowprec.formats import FloatFormat, formats
+from lowprec.nn import Arithmetic
+from lowprec.nn._operands import scale_exponent
+from lowprec.nn._weights import UNSCALED_BITS
+from lowprec.study import metrics as measures
+from lowprec.study._base import Metric, Workload
 from lowprec.study._extras import require
-
-_LARGEST_TARGET = 2.0**16
-_SCALED_BELOW_BITS = 16
 
 
 @dataclass(frozen=True, eq=False)
-class Workload:
+class MLP(Workload):
     """A multilayer perceptron with ReLU between its layers, and the data that it is judged on.
 
     Parameters
@@ -51,9 +50,9 @@ class Workload:
     Examples
     --------
     >>> import numpy as np
-    >>> from lowprec.study import Workload
+    >>> from lowprec.study import MLP
     >>> eye = np.eye(2, dtype=np.float32)
-    >>> toy = Workload("toy", eye, np.array([0, 1]), (eye,), (np.zeros(2, np.float32),))
+    >>> toy = MLP("toy", eye, np.array([0, 1]), (eye,), (np.zeros(2, np.float32),))
     >>> toy.forward("bf16").logits.tolist()
     [[1.0, 0.0], [0.0, 1.0]]
     """
@@ -64,6 +63,14 @@ class Workload:
     weights: tuple[NDArray[np.float32], ...]
     biases: tuple[NDArray[np.float32], ...]
     source: str = "custom"
+    default_scales: str = "power_of_two"
+    metrics: ClassVar[tuple[Metric, ...]] = (  # type: ignore[misc]
+        Metric("sqnr_db", "SQNR", "dB", True, ".1f"),
+        Metric("cross_entropy_nats", "cross-entropy", "nats", False, ".5f"),
+        Metric("cross_entropy_increase_nats", "increase of cross-entropy", "nats", False, "+.1e"),
+        Metric("accuracy", "accuracy", "", True, ".2%"),
+        Metric("top1_agreement", "agreement", "", True, ".2%"),
+    )
 
     def __post_init__(self) -> None:
         """Check kinds and shapes, so that a sweep cannot fail half-way."""
@@ -104,8 +111,9 @@ class Workload:
 
         Parameters
         ----------
-        dtype : str or FloatFormat
-            Format that the weights and each layer's input are rounded to, to nearest even.
+        dtype : str, format or Arithmetic
+            Format that the weights and each layer's input are rounded to, to nearest even; or all of how products are
+            computed.
         accumulator : optional
             Accumulator of every product, as in `lowprec.matmul`. Bias and ReLU are in its format.
         scaled : bool
@@ -119,30 +127,109 @@ class Workload:
         Raises
         ------
         TypeError, ValueError
-            As `lowprec.linear`.
+            As `lowprec.nn.Arithmetic` and `lowprec.linear`.
 
         Notes
         -----
-        A scale is 2**k with the largest k that keeps ``max(abs(tensor)) * 2**k`` at or below the format's largest
-        value, or 2**16 where the format reaches further. It is applied to the float32 tensor before rounding, and
-        undone on the layer's result. Both are exact, short of the ends of float32's range. The scale of an activation
-        is found on the whole batch.
+        A power-of-two scale is 2**k with the largest k that keeps ``max(abs(tensor)) * 2**k`` at or below the format's
+        largest value, or 2**16 where the format reaches further. It is applied to the float32 tensor before rounding,
+        and undone on the layer's result. Both are exact, short of the ends of float32's range. The scale of an
+        activation is found on the whole batch.
         """
-        fmt = float_format(dtype)
-        scale = scaled and fmt.bits < _SCALED_BELOW_BITS
+        if isinstance(dtype, Arithmetic):
+            how = dtype
+        else:
+            how = Arithmetic(dtype, accumulator, scales="power_of_two" if scaled else "none")
+        one, other = how.formats
+        powers = how.scales == "power_of_two" and isinstance(one, FloatFormat) and isinstance(other, FloatFormat)
         x: NDArray[Any] = self.inputs
         weight_exponents, activation_exponents = [], []
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            kx = scale_exponent(x, fmt) if scale else 0
-            kw = scale_exponent(weight, fmt) if scale else 0
-            scaled_x, scaled_weight, scaled_bias = np.ldexp(x, kx), np.ldexp(weight, kw), np.ldexp(bias, kx + kw)
-            x = linear(scaled_x, scaled_weight, scaled_bias, fmt, accumulator=accumulator)
-            x = np.ldexp(x, -(kx + kw))
+            ready = how.prepare(weight, x, f"layer {i}")
+            weight_exponents.append(ready.exponent)
+            narrow = powers and one.bits < UNSCALED_BITS
+            activation_exponents.append(scale_exponent(x, one) if narrow else 0)
+            x = how.linear(x, ready, bias)
             if i < len(self.weights) - 1:
                 x = np.maximum(x, 0)
-            weight_exponents.append(kw)
-            activation_exponents.append(kx)
-        return Forward(x, scale, tuple(weight_exponents), tuple(activation_exponents))
+        scales = powers and min(one.bits, other.bits) < UNSCALED_BITS
+        return Forward(x, scales, tuple(weight_exponents), tuple(activation_exponents))
+
+    def fingerprint(self) -> str:
+        """Return a hash of all arrays.
+
+        Returns
+        -------
+        str
+            Hexadecimal digits.
+
+        Raises
+        ------
+        Nothing.
+        """
+        digest = hashlib.sha256(self.name.encode())
+        for array in (self.inputs, self.labels, *self.weights, *self.biases):
+            digest.update(f"{array.dtype}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+    def evaluate(self, arithmetic: Arithmetic, part: int) -> dict[str, Any]:
+        """Return the measures of the logits, and the scales.
+
+        Parameters
+        ----------
+        arithmetic : Arithmetic
+            How to compute products. Weight quantisers that need activations are given those of the same inputs.
+        part : int
+            0.
+
+        Returns
+        -------
+        dict
+            The measures of `metrics`; ``scaled``, ``weight_exponents``, ``activation_exponents``, ``samples``,
+            ``reference_cross_entropy`` and ``reference_accuracy``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `forward`.
+        """
+        del part
+        result = self.forward(arithmetic)
+        reference = self._truth
+        entropy, ideal = (measures.cross_entropy(each, self.labels) for each in (result.logits, reference))
+        return {
+            "scaled": result.scaled,
+            "weight_exponents": " ".join(map(str, result.weight_exponents)),
+            "activation_exponents": " ".join(map(str, result.activation_exponents)),
+            "sqnr_db": measures.sqnr_db(result.logits, reference),
+            "cross_entropy_nats": entropy,
+            "cross_entropy_increase_nats": entropy - ideal,
+            "accuracy": measures.accuracy(result.logits, self.labels),
+            "top1_agreement": measures.top1_agreement(result.logits, reference),
+            "samples": len(self.labels),
+            "reference_cross_entropy": ideal,
+            "reference_accuracy": measures.accuracy(reference, self.labels),
+        }
+
+    def default_settings(self) -> tuple[Arithmetic, ...]:
+        """Return every float format that can hold weights.
+
+        Returns
+        -------
+        tuple of Arithmetic
+            In the order of `lowprec.formats`.
+
+        Raises
+        ------
+        Nothing.
+        """
+        chosen = [fmt for fmt in formats() if isinstance(fmt, FloatFormat) and fmt.is_signed and fmt.has_zero]
+        return tuple(Arithmetic(fmt, scales=self.default_scales) for fmt in chosen)
+
+    @cached_property
+    def _truth(self) -> NDArray[np.float64]:
+        return self.reference()
 
     def reference(self) -> NDArray[np.float64]:
         """Run the network in float64, without lowprec.
@@ -188,61 +275,26 @@ class Forward:
     activation_exponents: tuple[int, ...]
 
 
-def scale_exponent(tensor: NDArray[Any], fmt: FloatFormat) -> int:
-    """Return log2 of the power of two that maps a tensor's largest magnitude just inside a format.
-
-    Parameters
-    ----------
-    tensor : ndarray of float
-        Any shape.
-    fmt : FloatFormat
-        The format that the tensor will be rounded to.
+@lru_cache(maxsize=1)
+def digits() -> MLP:
+    """Return the handwritten digits of scikit-learn with the weights of `scripts/train_digits.py`.
 
     Returns
     -------
-    int
-        The largest k with ``max(abs(tensor)) * 2**k <= min(fmt.max, 2**16)``, found without rounding; 0 for a tensor
-        that is empty, all zero, or not finite.
+    MLP
+        64-128-64-10 with ReLU, on 599 test images. Its arrays are read-only.
 
     Raises
     ------
-    Nothing.
-
-    Examples
-    --------
-    >>> import lowprec as lp, numpy as np
-    >>> from lowprec.study.workloads import scale_exponent
-    >>> scale_exponent(np.array([0.5, -3.0]), lp.format("e2m1fn"))  # 3 * 2 = 6, the format's largest value
-    1
+    ImportError
+        If scikit-learn is missing, which ships the digits.
     """
-    largest = float(np.max(np.abs(tensor), initial=0.0))
-    if largest == 0 or not math.isfinite(largest):
-        return 0
-    (have, have_exponent), (room, room_exponent) = math.frexp(largest), math.frexp(min(fmt.max, _LARGEST_TARGET))
-    return room_exponent - have_exponent - int(have > room)
-
-
-def float_format(dtype: Any) -> FloatFormat:
-    """Return the format of weights and activations, or say why it cannot hold them."""
-    fmt = fmt_of(dtype, "dtypes")
-    if not isinstance(fmt, FloatFormat):
-        msg = f"`dtypes` must be float formats, got {fmt.name}; integers need a scale, which `lowprec.study` lacks yet."
-        raise ValueError(msg)
-    if not (fmt.is_signed and fmt.has_zero):
-        msg = f"`dtypes` must hold negative values and zero, got {fmt.name}, a format of scales."
-        raise ValueError(msg)
-    return fmt
-
-
-@lru_cache(maxsize=1)
-def _digits() -> Workload:
-    """Return the handwritten digits of scikit-learn with the weights of `scripts/train_digits.py`."""
     images, target = require("sklearn.datasets", "The workload 'digits'").load_digits(return_X_y=True)
     stored = resources.files("lowprec.study").joinpath("data", "digits_mlp.npz").read_bytes()
     with np.load(io.BytesIO(stored), allow_pickle=False) as content:
         layers = range(sum(name.startswith("weight") for name in content))
         test = content["test_indices"]
-        workload = Workload(
+        workload = MLP(
             name="digits",
             inputs=(images[test] / 16).astype(np.float32),
             labels=target[test],
@@ -253,40 +305,3 @@ def _digits() -> Workload:
     for array in (workload.inputs, workload.labels, *workload.weights, *workload.biases):
         array.flags.writeable = False
     return workload
-
-
-_WORKLOADS: dict[str, Callable[[], Workload]] = {"digits": _digits}
-
-
-def workload(name: str | Workload) -> Workload:
-    """Return the workload of a name.
-
-    Parameters
-    ----------
-    name : str or Workload
-        A name, or a workload, which comes back unchanged. The one name is ``"digits"``: a multilayer perceptron,
-        64-128-64-10 with ReLU, on 599 test images of handwritten digits.
-
-    Returns
-    -------
-    Workload
-        Its arrays are read-only.
-
-    Raises
-    ------
-    TypeError
-        If `name` is of another kind.
-    ValueError
-        If the name is unknown.
-    ImportError
-        If scikit-learn is missing, which ships the digits.
-    """
-    if isinstance(name, Workload):
-        return name
-    if not isinstance(name, str):
-        msg = f"`workload` must be a name or a Workload, got {name!r} of type {type(name).__name__}."
-        raise TypeError(msg)
-    if name not in _WORKLOADS:
-        msg = f"`workload` must be one of {', '.join(map(repr, _WORKLOADS))} or a Workload, got {name!r}."
-        raise ValueError(msg)
-    return _WORKLOADS[name]()
