@@ -69,7 +69,7 @@ class Workload(ABC):
     True
     """
 
-    name: str = "custom"
+    name: str
     """What tables call it."""
     source: str = "custom"
     """Where its weights and data come from."""
