@@ -1,158 +1,156 @@
-"""Run a workload in every format with every accumulator: one record each."""
+"""Run a workload in every setting of a grid: records, kept on disk, the same whoever computes them."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
+from concurrent.futures import Executor
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from lowprec.formats import FloatFormat, Format, formats
-from lowprec.formats import format as find_format
-from lowprec.study import metrics
-from lowprec.study._extras import require
-from lowprec.study.result import Record, StudyResult
-from lowprec.study._registry import workload as find_workload
-from lowprec.study.workloads import MLP as Workload
+from lowprec.study import _engine, _registry
+from lowprec.study._base import Workload
+from lowprec.study._cache import open_cache, plain
+from lowprec.study._settings import facts, grid
+from lowprec.study.result import StudyResult
 
 
 def study(
     workload: str | Workload = "digits",
-    dtypes: Iterable[str | Format] | str | Format | None = None,
-    accumulators: Iterable[Any] | str | None = None,
+    dtypes: Iterable[Any] | Any = None,
+    accumulators: Iterable[Any] | Any = None,
     *,
-    scaled: bool = True,
+    weights: Iterable[Any] | Any = None,
+    sparsity: Iterable[str | None] | str | None = None,
+    scales: Iterable[str] | str | None = None,
+    scaled: bool | None = None,
+    seed: int = 0,
+    cache: bool | str | os.PathLike[str] = True,
+    executor: Executor | None = None,
     progress: bool = True,
+    **options: Any,
 ) -> StudyResult:
-    """Run a workload in many formats and say what each costs in accuracy.
+    """Run a workload in many arithmetics and say what each costs in accuracy.
 
-    Weights and activations are rounded to the format (to nearest even) before every product, and the products are
-    summed by the accumulator. The logits are compared with those of the same weights in float64.
+    The grid is every combination of `dtypes`, `accumulators`, `weights`, `sparsity` and `scales`; each combination is a
+    `lowprec.nn.Arithmetic`. A combination that cannot run, such as a hardware preset with a format that it lacks, is
+    left out and listed in the result with its reason.
 
     Parameters
     ----------
     workload : str or Workload
-        ``"digits"``, a multilayer perceptron on the handwritten digits that ship with scikit-learn, or your own
-        `lowprec.study.Workload`.
-    dtypes : iterable of str or FloatFormat, optional
-        The formats; every float format of `lowprec.formats` that can hold weights if not given, which leaves out
-        `float8_e8m0fnu` alone (no sign, no zero). Integer formats are refused: they need a quantiser's scale, which
-        this version of lowprec does not have.
+        ``"digits"``, a multilayer perceptron on the handwritten digits that ship with scikit-learn; another name that
+        ``lowprec study --list`` prints; or your own `lowprec.study.Workload`.
+    dtypes : iterable, optional
+        Formats, pairs of them (for activations and weights), words such as ``"e4m3fn/exact"``,
+        ``"nvidia-hopper:e4m3fn"`` or ``"int8 2:4"``, or whole `lowprec.nn.Arithmetic`. If not given, what the workload
+        runs by default: for the digits every float format of `lowprec.formats` that can hold weights.
     accumulators : iterable, optional
-        Accumulators, as in `lowprec.matmul`, each tried with every format. If not given, what `lowprec.matmul` takes
-        if it is given none: ``"fp32"``, or ``"fp64"`` for formats that float32 cannot hold.
-    scaled : bool
-        Whether formats narrower than 16 bits get a power-of-two scale per tensor, so that values neither overflow nor
-        vanish: the largest one that keeps the tensor's largest magnitude inside the format (at most 2**16). It is
-        applied before rounding and undone after the product, both exactly, and every record says what it was.
+        Accumulators, as in `lowprec.matmul`, each tried with every format; None stands for a format's own. A word in
+        `dtypes` that names its own keeps it.
+    weights : iterable, optional
+        In which formats weights are stored, as in `lowprec.nn.Arithmetic`: ``"int4/32"``, ``"gptq:int4/128"``; None
+        for as they are.
+    sparsity : iterable of str, optional
+        Patterns, as in `lowprec.nn.Arithmetic`: ``"2:4"``, ``"2:4 wanda"``; None for dense.
+    scales : iterable of str, optional
+        Rules for scales, as in `lowprec.nn.Arithmetic`; by default the workload's own: for the digits powers of two,
+        for most others ``"auto"``.
+    scaled : bool, optional
+        True for ``scales="power_of_two"``, False for ``scales="none"``.
+    seed : int
+        Of stochastic rounding, and of the workload if it has an option of that name.
+    cache : bool or path
+        Whether numbers are kept on disk and used again, and where: by default in ``$LOWPREC_CACHE_DIR/studies``, else
+        below the user's cache directory.
+    executor : concurrent.futures.Executor, optional
+        What computes: threads, processes, or a cluster, such as ``distributed.Client().get_executor()``. The records
+        are the same with any, and without.
     progress : bool
         Whether a progress bar runs on standard error.
+    **options
+        Of the workload of that name.
 
     Returns
     -------
     StudyResult
-        One record per format and accumulator, formats in the order given. The same arguments give the same records,
-        whatever the number of threads.
+        One record per setting, formats in the order given; several where a workload says so. The same arguments give
+        the same records to the last bit, whatever the number of threads and workers, and whatever was kept.
 
     Raises
     ------
     TypeError
-        If an argument is of the wrong kind.
+        If an argument is of the wrong kind, or cannot be pickled on its way to another process.
     ValueError
-        If a workload, format or accumulator is unknown, a format cannot hold weights, or nothing is left to run.
+        If a workload, an option of it, a format or another name is unknown, or nothing is left to run.
     ImportError
-        If scikit-learn (for the digits) or tqdm (for the progress bar) is missing;
-        ``pip install "lowprec[study]"`` installs both.
+        If what a workload needs is missing, or tqdm for the progress bar; ``pip install "lowprec[study]"``.
+    OSError
+        If the cache cannot be written; nothing has been computed then.
+    RuntimeError
+        If the executor breaks, or its workers run other versions of the packages; what is done is kept.
 
     Notes
     -----
-    The pixels of the digits have 17 levels, so that the first layer's input is exact in any format with 4 significand
-    bits; its weights are not.
+    One setting on one part of the workload (a window of text, a seed) is one unit of work, computed and kept by itself:
+    a study that was stopped goes on where it was. A unit is found again by a hash of the workload's fingerprint, of all
+    parameters of the arithmetic, of the package's sources, and of the versions of Python, NumPy, Numba, ml_dtypes and
+    the CPU; if one of them changes, it is computed anew.
 
     Examples
     --------
     >>> import lowprec as lp
-    >>> result = lp.study("digits", dtypes=["bf16", "e4m3fn"], progress=False)
+    >>> result = lp.study("digits", dtypes=["bf16", "e4m3fn"], cache=False, progress=False)
     >>> [(row["format"], row["scaled"]) for row in result.table]
     [('bfloat16', False), ('float8_e4m3fn', True)]
     """
-    chosen = find_workload(workload)
-    pairs = _pairs(dtypes, accumulators)
-    reference = chosen.reference()
-    truth = _Reference(reference, metrics.cross_entropy(reference, chosen.labels))
-    steps: Iterable[tuple[FloatFormat, Any]] = pairs
-    bar = None
-    if progress:
-        steps = bar = require("tqdm", "A progress bar").tqdm(pairs, desc=chosen.name, unit="run")
-    table: list[Record] = []
-    for fmt, accumulator in steps:
-        if bar is not None:
-            bar.set_postfix_str(f"{fmt.name}, {accumulator}", refresh=False)
-        table.append(_run(chosen, truth, fmt, accumulator, scaled=scaled))
+    _engine.check_executor(executor)
+    if scaled is not None:
+        if scales is not None:
+            msg = f"`scaled` must be left out where `scales` is given, got {scaled!r} beside {scales!r}."
+            raise ValueError(msg)
+        scales = "power_of_two" if scaled else "none"
+    named = _named(workload, options, seed)
+    chosen = _registry.workload(workload, **(options if named is None else named[1]))
+    plan = grid(chosen, dtypes, accumulators, weights=weights, sparsity=sparsity, scales=scales, seed=seed)
+    kept = open_cache(cache)
+    units = [
+        _engine.Unit(
+            setting,
+            part,
+            f"{chosen.name}, {setting.label}, {name}" if len(chosen.parts) > 1 else f"{chosen.name}, {setting.label}",
+            _engine.key_of(chosen, setting, part),
+        )
+        for setting in plan.settings
+        for part, name in enumerate(chosen.parts)
+    ]
+    outcome = _engine.run(chosen, units, named=named, cache=kept, executor=executor, progress=progress)
+    table, settings = [], []
+    count = len(chosen.parts)
+    for place, setting in enumerate(plan.settings):
+        summary = chosen.summarise(outcome.values[place * count : (place + 1) * count])
+        for each in summary if isinstance(summary, list) else [summary]:
+            table.append({"workload": chosen.name, **facts(setting), **plain(each)})
+            settings.append(setting)
+    notes = getattr(chosen, "notes", ())
     return StudyResult(
         table,
         workload=chosen.name,
         source=chosen.source,
-        samples=len(chosen.labels),
-        reference_cross_entropy=truth.cross_entropy,
-        reference_accuracy=metrics.accuracy(reference, chosen.labels),
+        metrics=chosen.metrics,
+        skipped=plan.skipped,
+        notes=tuple(notes(table) if callable(notes) else notes),
+        seed=seed,
+        settings=settings,
+        cached=outcome.cached,
+        computed=len(units) - outcome.cached,
     )
 
 
-class _Reference:
-    """Reference logits and their cross-entropy, found once."""
-
-    def __init__(self, logits: NDArray[np.float64], cross_entropy: float) -> None:
-        self.logits = logits
-        self.cross_entropy = cross_entropy
-
-
-def _pairs(dtypes: Any, accumulators: Any) -> list[tuple[FloatFormat, Any]]:
-    """Return the formats and accumulators to run, each pair once, in order."""
-    if dtypes is None:
-        chosen = [fmt for fmt in formats() if isinstance(fmt, FloatFormat) and fmt.is_signed and fmt.has_zero]
-    else:
-        if isinstance(dtypes, (str, Format)) or not isinstance(dtypes, Iterable):
-            dtypes = [dtypes]
-        chosen = [find_format(name) for name in dtypes]
-    words = [accumulators] if isinstance(accumulators, str) or not isinstance(accumulators, Iterable) else accumulators
-    words = list(words)
-    single = find_format("float32")
-    own = {fmt: "fp32" if _fits(fmt, single) else "fp64" for fmt in chosen}
-    pairs = list(dict.fromkeys((fmt, own[fmt] if word is None else word) for fmt in chosen for word in words))
-    if not pairs:
-        name = "accumulators" if chosen else "dtypes"
-        msg = f"`{name}` must not be empty."
-        raise ValueError(msg)
-    return pairs
-
-
-def _fits(fmt: FloatFormat, wide: Format) -> bool:
-    """Return whether every value of one format is a value of the other."""
-    return fmt.precision <= wide.precision and fmt.max <= wide.max and fmt.smallest_subnormal >= wide.smallest_subnormal
-
-
-def _run(workload: Workload, truth: _Reference, fmt: FloatFormat, accumulator: Any, *, scaled: bool) -> Record:
-    """Return the record of one format and accumulator."""
-    result = workload.forward(fmt, accumulator, scaled=scaled)
-    logits = result.logits
-    cross_entropy = metrics.cross_entropy(logits, workload.labels)
-    return {
-        "workload": workload.name,
-        "format": fmt.name,
-        "label": fmt.aliases[0] if fmt.aliases else fmt.name,
-        "bits": fmt.bits,
-        "exponent_bits": fmt.exponent_bits,
-        "mantissa_bits": fmt.mantissa_bits,
-        "accumulator": str(accumulator),
-        "scaled": result.scaled,
-        "weight_exponents": " ".join(map(str, result.weight_exponents)),
-        "activation_exponents": " ".join(map(str, result.activation_exponents)),
-        "sqnr_db": metrics.sqnr_db(logits, truth.logits),
-        "cross_entropy_nats": cross_entropy,
-        "cross_entropy_increase_nats": cross_entropy - truth.cross_entropy,
-        "accuracy": metrics.accuracy(logits, workload.labels),
-        "top1_agreement": metrics.top1_agreement(logits, truth.logits),
-        "samples": len(workload.labels),
-    }
+def _named(workload: Any, options: dict[str, Any], seed: int) -> tuple[str, dict[str, Any]] | None:
+    """Return name and options of a workload that is made from them, the seed among them if it has one."""
+    if not isinstance(workload, str):
+        return None
+    made, given = _registry.factory(workload)
+    known = _registry.options_of(made, given)
+    takes = known is not None and "seed" in known
+    return workload, {**options, "seed": seed} if takes else dict(options)
