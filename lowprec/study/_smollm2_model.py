@@ -218,7 +218,7 @@ class SmolLM2:
 
     def embed(self, window: NDArray[Any]) -> Floats:
         """Return the embeddings of a window of tokens, shape (length, width); nothing is rounded here."""
-        return self.weight("token_embd.weight")[window]
+        return np.asarray(self.weight("token_embd.weight")[window], np.float32)
 
     def layer(self, number: int, x: Floats, products: Any, seen: dict[str, list[Floats]] | None = None) -> Floats:
         """Return the hidden state (length, width) after one layer, and note what goes into its matrices."""
@@ -235,8 +235,8 @@ class SmolLM2:
         k = _turned(products.linear(f"{name}.attn_k", h).reshape(length, self.kv_heads, self.size), *turn)
         v = products.linear(f"{name}.attn_v", h).reshape(length, self.kv_heads, self.size)
         shared = self.heads // self.kv_heads
-        q = q.reshape(length, self.kv_heads, shared, self.size).transpose(1, 2, 0, 3)
-        scores = products.matmul(f"{name}.attn_scores", q, k.transpose(1, 2, 0)[:, None])
+        groups = q.reshape(length, self.kv_heads, shared, self.size).transpose(1, 2, 0, 3)
+        scores = products.matmul(f"{name}.attn_scores", groups, k.transpose(1, 2, 0)[:, None])
         scores = np.ascontiguousarray(scores, np.float32).reshape(self.heads, length, length)
         shares = np.empty_like(scores)
         network.softmax_causal(scores, np.float32(math.sqrt(self.size)), shares)
@@ -248,7 +248,7 @@ class SmolLM2:
         gate, up = products.linear(f"{name}.ffn_gate", h), products.linear(f"{name}.ffn_up", h)
         gated = np.empty_like(gate)
         network.silu_gate(gate.reshape(-1), up.reshape(-1), gated.reshape(-1))
-        return x + products.linear(f"{name}.ffn_down", into("ffn_hidden", gated))
+        return np.asarray(x + products.linear(f"{name}.ffn_down", into("ffn_hidden", gated)), np.float32)
 
     def norm(self, x: Floats, name: str) -> Floats:
         """Return rows over their root mean square, times a weight."""
@@ -290,7 +290,7 @@ class SmolLM2:
             )
             raise ValueError(msg)
         most = len(self.tokenizer.words) - 1
-        if windows.size and not (0 <= windows.min() and windows.max() <= most):
+        if windows.size and not (windows.min() >= 0 and windows.max() <= most):
             msg = f"`{name}` must be from 0 to {most}, got {windows.min()} to {windows.max()}."
             raise ValueError(msg)
         return windows
