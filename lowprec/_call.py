@@ -52,6 +52,12 @@ def is_sparse(x: Any) -> TypeIs[Sparse24]:
     return module is not None and isinstance(x, module.Sparse24)
 
 
+def is_dask(x: Any) -> bool:
+    """Say whether an operand is a Dask array; without importing Dask."""
+    module = sys.modules.get("dask.array.core")
+    return module is not None and isinstance(x, module.Array)
+
+
 @lru_cache(maxsize=256)
 def quantises(fmt: Any) -> bool:
     """Say whether a format is one that floats are quantised to: of integers, or a block format."""

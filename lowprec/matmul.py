@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,15 @@ from lowprec._call import (
     _multiply,
     _start,
     _target,
+    is_dask,
     is_quantized,
     is_sparse,
     wants_scales,
 )
 from lowprec._checks import Array, writable
 from lowprec._matrices import matrices, product, refuse_shapes
+
+_DASK = "dask.array"
 
 
 def matmul(
@@ -131,6 +135,8 @@ def matmul(
     array([[1]], dtype=bfloat16)
     """
     how = (dtype, accumulator, out_dtype, rounding, overflow, subnormals, random_bits)
+    if _DASK in sys.modules and (is_dask(a) or is_dask(b)):
+        return _dask().matmul(matmul, a, b, how, c, rng, out)
     if is_sparse(a) or is_sparse(b):
         return _sparse().multiply(matmul, a, b, how, c, rng, out)
     if wants_scales(a, b, dtype):
@@ -185,6 +191,8 @@ def vecdot(
     array([1.203125, 3.40625 ], dtype=float32)
     """
     how = (dtype, accumulator, out_dtype, rounding, overflow, subnormals, random_bits)
+    if _DASK in sys.modules and (is_dask(a) or is_dask(b)):
+        return _dask().vecdot(vecdot, a, b, how, c, rng, out)
     if is_sparse(a) or is_sparse(b):
         return _sparse().sum_rows(vecdot, a, b, how, c, rng, out)
     if wants_scales(a, b, dtype):
@@ -212,6 +220,13 @@ def _scales() -> Any:
     from lowprec import _quantized
 
     return _quantized
+
+
+def _dask() -> Any:
+    """Import the products of Dask arrays; most programs never do."""
+    from lowprec import _dask as module
+
+    return module
 
 
 def _sparse() -> Any:
@@ -338,6 +353,8 @@ def linear(
     array([ 1.1, -0.8], dtype=float32)
     """
     how = (dtype, accumulator, out_dtype, rounding, overflow, subnormals, random_bits)
+    if _DASK in sys.modules and (is_dask(x) or is_dask(w)):
+        return _dask().linear(linear, x, w, bias, how, c, rng, out)
     if is_sparse(x) or is_sparse(w):
         return _sparse_linear(x, w, bias, how, c, rng, out)
     if wants_scales(x, w, dtype):
