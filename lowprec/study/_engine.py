@@ -182,7 +182,8 @@ def key_of(workload: Any, setting: Any, part: int) -> str:
     ValueError
         As `Arithmetic.key`.
     """
-    content = [_source(type(workload)), workload.fingerprint(), setting.key(), part, str(workload.parts[part])]
+    kind: Any = type(workload)
+    content = [_source(kind), workload.fingerprint(), setting.key(), part, str(workload.parts[part])]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
@@ -334,7 +335,7 @@ def _here(study: _Study, workload: Any, missing: list[int], bar: Any) -> _Found:
     for index in missing:
         unit = study.units[index]
         if bar is not None:
-            bar.set_postfix_str(unit.label, refresh=True)
+            bar.set_postfix_str(unit.label.removeprefix(f"{workload.name}, "), refresh=True)
         try:
             value = _evaluate(workload, unit.setting, unit.part)
         except Exception as error:

@@ -91,25 +91,61 @@ def grid(
             reason = _refusal(workload, setting)
         except ValueError as error:
             setting, reason = None, str(error)
-        label = start.words(given) if setting is None else setting.label
+        words = start.words(given) if setting is None else label(setting, usual)
         if reason is not None:
-            skipped.setdefault(label, reason)
+            skipped.setdefault(words, reason)
         elif setting is not None:
             settings.setdefault(setting.key(), setting)
     if not settings:
-        reasons = "; ".join(f"{label}: {reason}" for label, reason in skipped.items())
+        reasons = "; ".join(f"{words}: {reason}" for words, reason in skipped.items())
         msg = f"`dtypes` must leave something to run, got only what {workload.name!r} cannot do: {reasons}"
         raise ValueError(msg)
     return Grid(tuple(settings.values()), tuple(skipped.items()))
 
 
-def facts(setting: Any) -> dict[str, Any]:
+def label(setting: Any, usual: str) -> str:
+    """Return a few words for a setting; the workload's usual scales are not named.
+
+    Parameters
+    ----------
+    setting : Arithmetic or object
+        What runs.
+    usual : str
+        `default_scales` of the workload.
+
+    Returns
+    -------
+    str
+        Its label.
+
+    Raises
+    ------
+    Nothing.
+
+    Examples
+    --------
+    >>> import lowprec as lp
+    >>> label(lp.nn.Arithmetic("bf16", scales="power_of_two"), "power_of_two")
+    'bf16'
+    >>> label(lp.nn.Arithmetic("bf16"), "power_of_two")
+    'bf16, scales auto'
+    """
+    words = str(setting.label)
+    if not isinstance(setting, Arithmetic) or usual == "auto":
+        return words
+    named = f", scales {setting.scales}"
+    return words.replace(named, "", 1) if setting.scales == usual else words if named in words else words + named
+
+
+def facts(setting: Any, usual: str = "auto") -> dict[str, Any]:
     """Return the columns of a record that say what ran.
 
     Parameters
     ----------
     setting : Arithmetic or object
         What ran; one that is no Arithmetic has a method `columns`, which returns them, or nothing but its label.
+    usual : str
+        `default_scales` of the workload.
 
     Returns
     -------
@@ -130,14 +166,14 @@ def facts(setting: Any) -> dict[str, Any]:
     ('bfloat16', 'fp32', 'int4/32')
     """
     if not isinstance(setting, Arithmetic):
-        columns = getattr(setting, "columns", dict)()
-        return {"format": setting.label, "label": setting.label} | dict(columns)
+        columns: Callable[[], Mapping[str, Any]] = getattr(setting, "columns", dict)
+        return {"format": setting.label, "label": setting.label, **columns()}
     one, other = setting.candidate.x, setting.candidate.w
     weights, activations = setting.weights, setting.activations
     only = isinstance(one, FloatFormat) and one == other
     return {
         "format": one.name if one == other else f"{one.name}@{other.name}",
-        "label": setting.label,
+        "label": label(setting, usual),
         "bits": other.bits,
         "exponent_bits": one.exponent_bits if isinstance(one, FloatFormat) and only else None,
         "mantissa_bits": one.mantissa_bits if isinstance(one, FloatFormat) and only else None,

@@ -10,7 +10,7 @@ from typing import Any
 from lowprec.study import _engine, _registry
 from lowprec.study._base import Workload
 from lowprec.study._cache import open_cache, plain
-from lowprec.study._settings import facts, grid
+from lowprec.study._settings import facts, grid, label
 from lowprec.study.result import StudyResult
 
 
@@ -113,11 +113,12 @@ def study(
     chosen = _registry.workload(workload, **(options if named is None else named[1]))
     plan = grid(chosen, dtypes, accumulators, weights=weights, sparsity=sparsity, scales=scales, seed=seed)
     kept = open_cache(cache)
+    usual = chosen.default_scales
     units = [
         _engine.Unit(
             setting,
             part,
-            f"{chosen.name}, {setting.label}, {name}" if len(chosen.parts) > 1 else f"{chosen.name}, {setting.label}",
+            ", ".join([chosen.name, label(setting, usual), *([name] if len(chosen.parts) > 1 else [])]),
             _engine.key_of(chosen, setting, part),
         )
         for setting in plan.settings
@@ -129,7 +130,7 @@ def study(
     for place, setting in enumerate(plan.settings):
         summary = chosen.summarise(outcome.values[place * count : (place + 1) * count])
         for each in summary if isinstance(summary, list) else [summary]:
-            table.append({"workload": chosen.name, **facts(setting), **plain(each)})
+            table.append({"workload": chosen.name, **facts(setting, usual), **plain(each)})
             settings.append(setting)
     notes = getattr(chosen, "notes", ())
     return StudyResult(
