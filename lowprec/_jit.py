@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import re
 import shutil
 import sys
 import tempfile
@@ -74,7 +75,8 @@ def cpu() -> tuple[str, str]:
 
 def _fingerprint(hashed: str = "") -> str:
     """Hash the package's sources with the identity of Python, Numba, LLVM and the CPU."""
-    identity = (hashed or _hash_sources(), sys.version, platform.machine(), numba.__version__, llvmlite.__version__, *cpu())
+    compilers = (sys.version, platform.machine(), numba.__version__, llvmlite.__version__)
+    identity = (hashed or _hash_sources(), *compilers, *cpu())
     return hashlib.sha256(repr(identity).encode()).hexdigest()[:20]
 
 
@@ -122,10 +124,11 @@ def _usable(directory: Path) -> bool:
 
 
 def _forget_stale(parent: Path, keep: Path) -> None:
-    """Delete the directories of other versions that nobody has used for a month."""
+    """Delete the directories of other versions that nobody has used for a month, and nothing that lies beside them."""
     for old in parent.iterdir():
         try:
-            if old != keep and time.time() - old.stat().st_mtime > _STALE_AFTER_DAYS * 86400:
+            ours = re.fullmatch("[0-9a-f]{20}", old.name)
+            if ours and old != keep and time.time() - old.stat().st_mtime > _STALE_AFTER_DAYS * 86400:
                 shutil.rmtree(old, ignore_errors=True)
         except OSError:
             continue

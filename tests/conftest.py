@@ -2,6 +2,7 @@
 
 import os
 import platform
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -9,12 +10,26 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from lowprec._directories import VARIABLE, cache_home
+
 SEED = 20250611
 
 # The same examples on every run; the nightly profile looks further.
 settings.register_profile("default", max_examples=60, deadline=None, derandomize=True)
 settings.register_profile("nightly", max_examples=5000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Keep what studies measure apart from the user's own, which neither helps a test nor is spoilt by one."""
+    found = cache_home() / "models"
+    directory = tmp_path_factory.mktemp("cache")
+    if found.is_dir():
+        (directory / "models").symlink_to(found)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(VARIABLE, str(directory))
+        yield directory
 
 
 def _version(package: str) -> str:
