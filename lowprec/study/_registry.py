@@ -30,6 +30,7 @@ class Entry(NamedTuple):
 
 WORKLOADS: Mapping[str, Entry] = {
     "digits": Entry("lowprec.study.workloads", "digits", "a small network on scikit-learn's handwritten digits"),
+    "matmul": Entry("lowprec.study._matmul", "matmul", "products of random matrices, from short sums to long ones"),
     "smollm2": Entry("lowprec.study._smollm2", "smollm2", "a language model of 135 million parameters on news text"),
 }
 PREFIXES: Mapping[str, Entry] = {}

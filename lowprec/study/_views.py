@@ -90,8 +90,9 @@ def _words(metric: Any) -> str:
 
 
 def heading(metric: Any) -> str:
-    """Return a measure as the heading of a column."""
-    return f"{metric.label}/{metric.unit}" if metric.unit else str(metric.label)
+    """Return a measure as the heading of a column, cross-entropy as CE."""
+    label = str(metric.label).replace("cross-entropy", "CE")
+    return f"{label}/{metric.unit}" if metric.unit else label
 
 
 def text(value: Any, metric: Any) -> str:
@@ -116,6 +117,8 @@ def is_curve(table: Sequence[Record], name: str) -> bool:
 def notes(result: StudyResult) -> tuple[str, ...]:
     """Return how to read the table: the workload's own sentences, those about its numbers, what was left out."""
     said = [*_accuracy(result), *result.workload_notes]
+    if any("cross-entropy" in metric.label for metric in result.metrics):
+        said.append("CE: mean cross-entropy.")
     if any(record.get("scaled") for record in result.table):
         said.append(
             "scaled: each tensor times a power of two so that its largest magnitude just fits the format, "

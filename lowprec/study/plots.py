@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lowprec._drawing import STYLE
 from lowprec.study import _plots_bits, _plots_curves, _plots_gates, _plots_growth, _plots_heatmap
 from lowprec.study._extras import require
-from lowprec.study._plots_common import Record, number
+from lowprec.study._plots_common import Record, logarithmic, number
 from lowprec.study._views import is_curve
 
 if TYPE_CHECKING:
@@ -163,7 +163,8 @@ def figure(
     curves = chosen == "curves"
     metrics = _metrics(result, metric, curves=curves)
     if chosen == "bits":
-        return _plots_bits.figure(result, _slice(result, where), metrics[:2])
+        table = _slice(result, where)
+        return _plots_bits.figure(result, table, _two(table, metrics) if metric is None else metrics[:2])
     if chosen == "gates":
         return _plots_gates.figure(result, _slice(result, where), metrics[0])
     table = _where(result, where)
@@ -213,6 +214,14 @@ def _metrics(result: StudyResult, chosen: Any, *, curves: bool) -> list[Any]:
             msg = f"`metric` must be one of {', '.join(right)} for this figure, got {name!r}{_hint(name, right)}."
             raise ValueError(msg)
     return [right[name] for name in names]
+
+
+def _two(table: Sequence[Record], metrics: Sequence[Any]) -> list[Any]:
+    """Return the first measure, and the next that tells settings apart by magnitudes, or else the second."""
+    for metric in metrics[1:]:
+        if logarithmic(number(record, metric.name) for record in table):
+            return [metrics[0], metric]
+    return list(metrics[:2])
 
 
 def _where(result: StudyResult, where: Any) -> list[Record]:
