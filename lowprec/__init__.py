@@ -179,7 +179,7 @@ def __getattr__(name: str) -> object:
 
         globals()[name] = getattr(import_module(_LATER[name]), name)
         return globals()[name]
-    if name in {"cost", "nn", "quantizers", "reference", "rtl", "runtimes", "study", "systolic", "testing"}:
+    if name in {"cost", "nn", "quantizers", "reference", "rtl", "runtimes", "study", "systolic", "testing", "torch"}:
         from importlib import import_module
 
         return import_module(f"lowprec.{name}")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from lowprec.nn._arithmetic import Arithmetic
+from lowprec.nn._convolution import convolution, transposed_convolution, weight_gradient
 from lowprec.nn._operands import PreparedWeight
 from lowprec.nn._weights import WeightRule
 
-__all__ = ["Arithmetic", "PreparedWeight", "WeightRule"]
+__all__ = ["Arithmetic", "PreparedWeight", "WeightRule", "convolution", "transposed_convolution", "weight_gradient"]

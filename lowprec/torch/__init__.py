@@ -1,0 +1,14 @@
+"""The bridge to torch: models that are not changed, run in low precision; fake quantisers; weights of few bits."""
+
+from __future__ import annotations
+
+from lowprec._extras import require
+
+require("torch", "lowprec.torch", "torch")
+
+from lowprec.torch._emulate import Emulation, emulate  # noqa: E402
+from lowprec.torch._operators import Operator, operators  # noqa: E402
+from lowprec.torch._report import Report  # noqa: E402
+from lowprec.torch._session import UnsupportedOperatorError  # noqa: E402
+
+__all__ = ["Emulation", "Operator", "Report", "UnsupportedOperatorError", "emulate", "operators"]
