@@ -18,6 +18,7 @@ GUARD_K = 256
 MULTIPLIERS = ("array", "booth", "smaller")
 NO_INTEGERS = "`accumulator` must be a float format, 'exact' or a model of floats for {}, got {}."
 READOUT = "The {width}-bit sum is exact for up to {k} products; reading it out into {out} takes {ge:.0f} GE more, once."
+FEW_BITS = 4  # from which on multipliers are as their formulas say
 UNSHRUNK = ("multiply", "register", "select")  # parts that formulas get right without calibration
 
 
@@ -29,7 +30,7 @@ class Bill(NamedTuple):
     elements: Mapping[str, Part]
     kind: Kind = "closed form"
     source: str = _calibration.SOURCE
-    span: tuple[float, float] = (1.0, 1.0)
+    groups: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     lanes: int = 1
 
@@ -40,10 +41,19 @@ def calibrated(parts: Mapping[str, Cells], group: str) -> dict[str, Part]:
     return present({name: Part(cells, 1.0 if name in UNSHRUNK else factor) for name, cells in parts.items()})
 
 
-def span_of(*groups: str) -> tuple[float, float]:
-    """Return the widest range of some groups."""
-    spans = [_calibration.calibration(group).span for group in groups]
-    return min(low for low, _ in spans), max(high for _, high in spans)
+def with_groups(bill: Bill, *groups: str) -> Bill:
+    """Return a bill whose range is over these groups of designs too."""
+    return bill._replace(groups=tuple(dict.fromkeys((*bill.groups, *groups))))
+
+
+def split(group: str, keep_subnormals: bool) -> str:
+    """Return the group of float units that keep subnormals, or that do not."""
+    return f"{group}, subnormals kept" if keep_subnormals else group
+
+
+def multiplier_group(kind: str, bits: int) -> str:
+    """Return the group of multipliers whose narrower factor has some bits: of few, synthesis leaves far less."""
+    return f"{kind} of 2 or 3 bits" if bits < FEW_BITS else kind
 
 
 def add_parts(
@@ -77,9 +87,5 @@ def with_multiplier(bill: Bill, pair: tuple[Format, Format], kind: Any) -> Bill:
     booth = Part(times(_blocks.booth(n, m, recoded_signed(a, b)), bill.lanes))
     if kind.lower() == "array" or (kind.lower() == "smaller" and bill.elements["multiply"].ge <= booth.ge):
         return bill
-    spans = bill.span, span_of("Booth multiplier")
-    return bill._replace(
-        name=f"{bill.name}, Booth multipliers",
-        elements={**bill.elements, "multiply": booth},
-        span=(min(low for low, _ in spans), max(high for _, high in spans)),
-    )
+    named = bill._replace(name=f"{bill.name}, Booth multipliers", elements={**bill.elements, "multiply": booth})
+    return with_groups(named, multiplier_group("Booth multiplier", m))

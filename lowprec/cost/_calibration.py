@@ -1,16 +1,42 @@
 """By how much synthesis shrinks what the formulas count, and how far off they then are: one row per group of units.
 
-The rows are found by ``scripts/calibrate_cost.py`` from the synthesised designs that ship with the package.
+``data/calibration.csv`` has the factors, fitted on one set of synthesised designs; ``data/ranges.csv`` how far all
+synthesised designs that ship with the package, those of `lowprec.rtl` included, lie from the formulas then. Both are
+written by ``scripts/calibrate_cost.py``.
 """
 
 from __future__ import annotations
 
 import csv
 import functools
+from collections.abc import Sequence
 from importlib import resources
 from typing import NamedTuple
 
 SOURCE = "lowprec's closed forms (docs/cost.md), calibrated on its table of synthesised designs"
+
+
+class Range(NamedTuple):
+    """How far synthesised designs of a group lie from the formulas.
+
+    Parameters
+    ----------
+    group : str
+        Which units.
+    designs : int
+        How many were synthesised.
+    low, high : float
+        The least ratio of synthesis to formula, rounded down, and the greatest, rounded up.
+    """
+
+    group: str
+    designs: int
+    low: float
+    high: float
+
+
+# Gates that are not stored: of 40 units of lp.rtl of 5 pairs of formats, 4 to 28 random bits; and of none at all.
+APART = (Range("stochastic rounding", 40, 0.80, 1.18), Range("cast of integers", 0, 0.5, 2.0))
 
 
 class Calibration(NamedTuple):
@@ -25,7 +51,7 @@ class Calibration(NamedTuple):
     factor : float
         What their parts, multipliers and registers apart, are multiplied by.
     low, high : float
-        The least and the greatest ratio of synthesis to formula.
+        The least and the greatest ratio of synthesis to formula, of these designs.
     error : float
         Mean of the absolute relative differences.
     left_out : float
@@ -39,11 +65,6 @@ class Calibration(NamedTuple):
     high: float
     error: float
     left_out: float
-
-    @property
-    def span(self) -> tuple[float, float]:
-        """The range of the ratio of truth to formula, which holds 1."""
-        return min(1.0, self.low), max(1.0, self.high)
 
 
 @functools.lru_cache(maxsize=1)
@@ -61,3 +82,25 @@ def calibrations() -> dict[str, Calibration]:
 def calibration(group: str) -> Calibration:
     """Return the row of a group."""
     return calibrations()[group]
+
+
+@functools.lru_cache(maxsize=1)
+def ranges() -> dict[str, Range]:
+    """Return the ranges of all groups, those whose gates are not stored last."""
+    text = (resources.files("lowprec.cost") / "data" / "ranges.csv").read_text(encoding="utf-8")
+    found = [
+        Range(row["group"], int(row["designs"]), float(row["low"]), float(row["high"]))
+        for row in csv.DictReader(text.splitlines())
+    ]
+    return {each.group: each for each in (*found, *APART)}
+
+
+def span_of(groups: Sequence[str]) -> tuple[float, float]:
+    """Return the range of truth to formula of a unit whose parts are of some groups: the widest, and it holds 1."""
+    found = [ranges()[group] for group in groups]
+    return min((1.0, *(each.low for each in found))), max((1.0, *(each.high for each in found)))
+
+
+def designs_of(groups: Sequence[str]) -> int:
+    """Return over how many synthesised designs that range is."""
+    return sum(ranges()[group].designs for group in groups)

@@ -6,14 +6,14 @@ from typing import Any
 
 from lowprec.accumulators.base import member
 from lowprec.cost import _blocks, _units
-from lowprec.cost._bill import Bill, calibrated, span_of
+from lowprec.cost._bill import Bill, calibrated
 from lowprec.cost._cells import Cells, Part, present, total
 from lowprec.cost._result import Cost
 from lowprec.cost._shape import element_of, operand_of
 from lowprec.formats import FloatFormat
 from lowprec.rounding import Rounding, Subnormals
 
-_UNCHECKED = (0.5, 2.0)
+_CUT = (Rounding.TOWARD_ZERO, Rounding.TO_ODD)
 
 
 def cast(source: Any, to: Any, *, rounding: str = "nearest_even", subnormals: str = "keep") -> Cost:
@@ -58,7 +58,8 @@ def cast(source: Any, to: Any, *, rounding: str = "nearest_even", subnormals: st
     name = f"cast {a} to {b} ({how}, subnormals {'kept' if keep else 'flushed'})"
     if isinstance(a, FloatFormat) and isinstance(b, FloatFormat):
         parts = calibrated(_units.cast(a, b, how, keep), "cast")
-        return Cost.of(Bill(name, 0, parts, span=span_of("cast")))
+        group = "cast toward zero" if how in _CUT else "cast"
+        return Cost.of(Bill(name, 0, parts, groups=("cast without rounding" if a.precision <= b.precision else group,)))
     cells: dict[str, Cells]
     shape_a, shape_b = operand_of(a), operand_of(b)
     if isinstance(b, FloatFormat):
@@ -75,4 +76,5 @@ def cast(source: Any, to: Any, *, rounding: str = "nearest_even", subnormals: st
     else:
         lost = shape_b.bits < shape_a.bits
         cells = {"specials": {"AND": shape_a.bits, "OR": shape_b.bits, "XOR": 1} if lost else {}}
-    return Cost.of(Bill(name, 0, present({part: Part(each) for part, each in cells.items()}), span=_UNCHECKED))
+    unchecked = ("cast of integers",)
+    return Cost.of(Bill(name, 0, present({part: Part(each) for part, each in cells.items()}), groups=unchecked))

@@ -9,7 +9,17 @@ from lowprec.blocks import BlockFormat, block_format, is_block_name
 from lowprec.codebooks import CodebookFormat
 from lowprec.cost import _blocks, _units
 from lowprec.cost._accumulator import Asked, Fixed, accumulator_of
-from lowprec.cost._bill import FP32, GUARD_K, READOUT, Bill, add_parts, calibrated, span_of, with_multiplier, words_of
+from lowprec.cost._bill import (
+    FP32,
+    GUARD_K,
+    READOUT,
+    Bill,
+    add_parts,
+    calibrated,
+    with_groups,
+    with_multiplier,
+    words_of,
+)
 from lowprec.cost._cells import Cells, Part, merged, present, scaled, times, total
 from lowprec.cost._shape import Operand, operand_of, pair_of
 from lowprec.cost._width import products, whole, width
@@ -27,6 +37,7 @@ _ALIGNED = (
     models.FusedExact,
     models.BfDotFused,
 )
+_LATE = (models.FusedTruncatedLateC, models.BfDotFused)  # c is added by an adder of its own
 
 
 def dot_bill(
@@ -68,13 +79,13 @@ def _bill(fmt: Any, lanes: int | None, accumulator: Any, rounding: Any, register
             )
             raise ValueError(msg)
         parts = _integer(a, b, count, model, register)
-        return Bill(name, rule, parts, span=span_of("integer dot"), lanes=count)
+        return Bill(name, rule, parts, groups=("integer dot",), lanes=count)
     if isinstance(model, models.Exact):
         return _exact(pair, count, asked, register, whole(k, "k"), name, rule)
     if isinstance(model, models.Fp8ViaF16):
         inner = dot_bill(fmt, count, models.FusedTruncated(16, 25, model.out), register=register)
         once = merged([{"promote": part} for part in add_parts(FP32, asked.rounding, False).values()])
-        return inner._replace(name=name, elements=merged([inner.elements, once]))
+        return with_groups(inner._replace(name=name, elements=merged([inner.elements, once])), "float add")
     if isinstance(model, models.FusedTruncatedGroupScaled):
         return _groups(pair, count, model, asked, register, name, rule)
     if isinstance(model, (models.Sequential, *_ALIGNED)):
@@ -131,13 +142,14 @@ def _fused(pair: tuple[Format, Format], lanes: int, asked: Asked, register: bool
     extra: list[dict[str, Part]] = []
     if isinstance(model, models.FusedTruncatedScaled):
         extra.append({"scale": Part({"FA": 2 * 8 + exponent})})
-    if isinstance(model, (models.FusedTruncatedLateC, models.BfDotFused)):
+    if isinstance(model, _LATE):
         extra.append(merged([{"add": part} for part in add_parts(FP32, asked.rounding, False).values()]))
     if register:
         extra.append({"register": Part(_blocks.register(into.bits))})
     parts = merged([scaled(lane, lanes), tail, *extra])
     note = _TRUNCATION.format(kept=kept)
-    return Bill(name, rule, parts, span=span_of("fused dot"), notes=(note,), lanes=lanes)
+    groups = ("fused dot", "float add") if isinstance(model, _LATE) else ("fused dot",)
+    return Bill(name, rule, parts, groups=groups, notes=(note,), lanes=lanes)
 
 
 def _exact(pair: tuple[Format, Format], lanes: int, asked: Asked, register: bool, k: int, name: str, rule: int) -> Bill:
@@ -152,7 +164,7 @@ def _exact(pair: tuple[Format, Format], lanes: int, asked: Asked, register: bool
         parts["register"] = Part(_blocks.register(all_of))
     read = sum(part.ge for part in calibrated(_units.readout(all_of, FP32, asked.rounding), "readout").values())
     note = READOUT.format(width=all_of, k=k, out=FP32, ge=read)
-    return Bill(name, rule, parts, span=span_of("exact MAC"), notes=(note,), lanes=lanes)
+    return Bill(name, rule, parts, groups=("exact MAC",), notes=(note,), lanes=lanes)
 
 
 def _block_bill(mx: BlockFormat, lanes: int | None, accumulator: Any, rounding: Any, register: bool) -> Bill:
@@ -196,7 +208,7 @@ def _block_bill(mx: BlockFormat, lanes: int | None, accumulator: Any, rounding: 
     adder = merged([{"accumulate": part} for part in add_parts(into, asked.rounding, asked.keep_subnormals).values()])
     kept = {"register": Part(_blocks.register(into.bits))} if register else {}
     note = f"Per {count} products: one sum of integers, one product of scales, one addition in {into}."
-    return Bill(name, rule, merged([parts, adder, kept]), span=span_of("block dot"), notes=(note,), lanes=count)
+    return Bill(name, rule, merged([parts, adder, kept]), groups=("block dot",), notes=(note,), lanes=count)
 
 
 def _elements(pair: tuple[Format, Format], lanes: int) -> tuple[int, dict[str, Cells]]:
@@ -245,7 +257,7 @@ def _groups(
         name,
         rule,
         merged([groups, tail, kept_sum]),
-        span=span_of("block dot", "fused dot"),
+        groups=("block dot", "fused dot"),
         notes=(note,),
         lanes=lanes,
     )

@@ -8,7 +8,19 @@ from lowprec import accumulators as models
 from lowprec._patterns import SparsityPattern, pattern_of
 from lowprec.cost import _blocks, _units
 from lowprec.cost._accumulator import Asked, Fixed, accumulator_of
-from lowprec.cost._bill import FP32, GUARD_K, READOUT, Bill, add_parts, calibrated, span_of, with_multiplier, words_of
+from lowprec.cost._bill import (
+    FP32,
+    GUARD_K,
+    READOUT,
+    Bill,
+    add_parts,
+    calibrated,
+    multiplier_group,
+    split,
+    with_groups,
+    with_multiplier,
+    words_of,
+)
 from lowprec.cost._cells import Cells, Part, merged, present, scaled, times
 from lowprec.cost._dot_model import dot_bill
 from lowprec.cost._shape import Operand, operand_of, pair_of
@@ -17,7 +29,7 @@ from lowprec.formats import FloatFormat, Format, IntFormat
 from lowprec.rounding import Rounding
 
 _ONE_BY_ONE = (models.FlushedPairwise, models.EvenOddPair, models.FmaPairOddFirst, models.BfDotRoundOdd)
-_STOCHASTIC = 0.80, 1.18  # gates of lp.rtl over the formula: 40 units of 5 pairs of formats, 4 to 28 random bits
+_NARROW = 11, 7  # most bits of a sum's significand: narrow, and so narrow that synthesis leaves far less
 _LANE = "Per lane of a dot unit of {lanes} products, its shared part included."
 
 
@@ -54,7 +66,10 @@ def model_bill(pair: tuple[Format, Format], asked: Asked, k: int, register: bool
             )
             raise ValueError(msg)
         return Bill(
-            f"MAC {words_of(pair)} + {model}", rule, _integer(a, b, model, register), span=span_of("integer MAC")
+            f"MAC {words_of(pair)} + {model}",
+            rule,
+            _integer(a, b, model, register),
+            groups=(multiplier_group("integer MAC", min(a.precision, b.precision)),),
         )
     if isinstance(model, models.Exact):
         return _exact(pair, asked, k, register)
@@ -72,10 +87,8 @@ def model_bill(pair: tuple[Format, Format], asked: Asked, k: int, register: bool
     if register:
         parts["register"] = Part(_blocks.register(_result(asked).bits))
     how = f"{asked.rounding}, subnormals {'kept' if asked.keep_subnormals else 'flushed'}"
-    span = span_of("float MAC")
-    if asked.rounding is Rounding.STOCHASTIC:
-        span = min(span[0], _STOCHASTIC[0]), max(span[1], _STOCHASTIC[1])
-    return Bill(f"MAC {words_of(pair)} + {asked.words} ({how})", rule, present(parts), span=span)
+    groups = _groups(asked) + ("stochastic rounding",) * (asked.rounding is Rounding.STOCHASTIC)
+    return Bill(f"MAC {words_of(pair)} + {asked.words} ({how})", rule, present(parts), groups=groups)
 
 
 def words_pair(pair: tuple[Format, Format]) -> Any:
@@ -103,6 +116,20 @@ def _integer(a: Operand, b: Operand, model: Fixed, register: bool) -> dict[str, 
             "register": Part(_blocks.register(model.bits if register else 0)),
         }
     )
+
+
+def _groups(asked: Asked) -> tuple[str, ...]:
+    """Return the groups of designs that a float sum is of: synthesis differs by its width and by its subnormals."""
+    model, bits, keep = asked.model, _result(asked).precision, asked.keep_subnormals
+    adder, multiplied = split("float add", keep), split("float multiply", keep)
+    fused = split("float MAC, narrow sum" if bits <= _NARROW[0] else "float MAC", keep)
+    if bits <= _NARROW[1]:
+        fused = f"float MAC, sum of {_NARROW[1]} bits or less"
+    if isinstance(model, (models.FlushedPairwise, models.BfDotRoundOdd)) or getattr(model, "block", 0) == 1:
+        return multiplied, adder
+    if isinstance(model, models.Sequential) and model.product is not None:
+        return multiplied, adder
+    return (fused, adder) if isinstance(model, (models.Pairwise, models.EvenOddPair)) else (fused,)
 
 
 def _float(pair: tuple[Format, Format], asked: Asked) -> dict[str, Part]:
@@ -149,9 +176,7 @@ def _exact(pair: tuple[Format, Format], asked: Asked, k: int, register: bool) ->
     into = out if isinstance(out, FloatFormat) else FP32
     read = sum(part.ge for part in calibrated(_units.readout(bits, into, asked.rounding), "readout").values())
     note = READOUT.format(width=bits, k=k, out=into, ge=read)
-    return Bill(
-        f"MAC {words_of(pair)} + exact", a.precision * b.precision, parts, span=span_of("exact MAC"), notes=(note,)
-    )
+    return Bill(f"MAC {words_of(pair)} + exact", a.precision * b.precision, parts, groups=("exact MAC",), notes=(note,))
 
 
 def _chunked(pair: tuple[Format, Format], asked: Asked, k: int, register: bool) -> Bill:
@@ -164,19 +189,21 @@ def _chunked(pair: tuple[Format, Format], asked: Asked, k: int, register: bool) 
     if isinstance(outer.model, Fixed) or isinstance(pair[0], IntFormat):
         bits = outer.model.bits if isinstance(outer.model, Fixed) else _result(outer).bits
         promotion = {"promote": Part(times(_blocks.adder(bits), 1 / every))}
+        group = "integer MAC"
     else:
         bits = _result(outer).bits
         added = add_parts(_result(outer), outer.rounding, outer.keep_subnormals, outer.guards)
         once = merged([{"promote": part} for part in added.values()])
         promotion = scaled(once, 1 / every)
+        group = split("float add", outer.keep_subnormals)
     kept = {"register": Part(_blocks.register(bits))} if register else {}
     note = f"Every {every} products the sum is added to an outer one, by an adder that is counted 1/{every}."
-    return inner._replace(
+    whole_unit = inner._replace(
         name=f"MAC {words_of(pair)} + {asked.words}",
         elements=merged([inner.elements, promotion, kept]),
         notes=(*inner.notes, note),
-        span=(min(inner.span[0], span_of("float add")[0]), max(inner.span[1], span_of("float add")[1])),
     )
+    return with_groups(whole_unit, group)
 
 
 def _sparse(bill: Bill, pair: tuple[Format, Format], pattern: SparsityPattern) -> Bill:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from lowprec.cost import _blocks
-from lowprec.cost._bill import recoded_signed, span_of
+from lowprec.cost._bill import multiplier_group, recoded_signed
 from lowprec.cost._cells import Cells, Part, total
 from lowprec.cost._result import Cost
 from lowprec.cost._shape import Operand, operand_of, pair_of
@@ -100,9 +100,8 @@ def multiplier(n_or_format: Any, kind: MultiplierKind = "grid") -> Cost:
         parts["sign"] = Part(correction)
     name = f"{n} x {m} bit multiplier, {word}" + (", signed" if signed else "")
     group = "Booth multiplier" if word == "booth" else "signed multiplier" if signed else "multiplier"
-    return Cost(
-        name, n * m, parts, "closed form", SOURCE, span_of(group), notes, counted=counted, count_kind="exact count"
-    )
+    groups = (multiplier_group(group, m),)
+    return Cost(name, n * m, parts, "closed form", SOURCE, groups, notes, counted=counted, count_kind="exact count")
 
 
 def _factors(value: Any) -> tuple[Operand, Operand]:

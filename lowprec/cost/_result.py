@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from lowprec import _text_tables as tables
-from lowprec.cost import _cells
+from lowprec.cost import _calibration, _cells
 from lowprec.cost._bill import Bill
 from lowprec.cost._cells import Part
 from lowprec.cost._figure import Figure, Kind
@@ -31,8 +31,8 @@ class Cost:
         Of the gate equivalents (see `Figure`).
     source : str
         Where the formulas are written down.
-    span : tuple of float
-        The gate equivalents times these are the range: the least and the greatest ratio of synthesis to formula.
+    groups : tuple of str
+        The groups of synthesised designs that the range is over: rows of the table in docs/cost.md.
     notes : tuple of str
         What a reader has to know.
     lanes : int
@@ -59,7 +59,7 @@ class Cost:
     elements: Mapping[str, Part]
     kind: Kind = "closed form"
     source: str = ""
-    span: tuple[float, float] = (1.0, 1.0)
+    groups: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     lanes: int = 1
     counted: Mapping[str, float] | None = field(default=None, kw_only=True)
@@ -78,6 +78,16 @@ class Cost:
     def _figure(self, value: float, source: str = "") -> Figure:
         low, high = self.span
         return Figure(value, "GE", self.kind, source or self.source, value * low, value * high)
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """The gate equivalents times these are the range: the least and the greatest ratio of synthesis to formula."""
+        return _calibration.span_of(self.groups)
+
+    @property
+    def designs(self) -> int:
+        """How many synthesised designs the range is over; none were of casts between floats and integers."""
+        return _calibration.designs_of(self.groups)
 
     @property
     def parts(self) -> dict[str, Figure]:
@@ -155,8 +165,9 @@ class Cost:
         ]
         rows.append(["in all", f"{whole:.4g}", "", _words(self.counts)])
         lanes = f", {self.per_lane:.4g} GE per lane" if self.lanes > 1 else ""
+        known = f"{whole.kind}, over {self.designs} synthesised designs" if self.designs else f"{whole.kind}, unchecked"
         notes = [
-            f"Range: {whole.low:.4g} to {whole.high:.4g} GE ({whole.kind}){lanes}.",
+            f"Range: {whole.low:.4g} to {whole.high:.4g} GE ({known}){lanes}.",
             f"Rule of thumb (M+1)x(M+1): {self.rule} full adders.",
             *self.notes,
         ]
