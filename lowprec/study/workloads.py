@@ -6,7 +6,7 @@ import hashlib
 import io
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from importlib import resources
+from importlib import metadata, resources
 from typing import Any, ClassVar
 
 import numpy as np
@@ -275,6 +275,53 @@ class Forward:
     activation_exponents: tuple[int, ...]
 
 
+class _Digits(MLP):
+    """The handwritten digits; images are loaded when they are asked for, not by a study whose numbers are kept."""
+
+    def __init__(self) -> None:
+        stored = resources.files("lowprec.study").joinpath("data", "digits_mlp.npz").read_bytes()
+        with np.load(io.BytesIO(stored), allow_pickle=False) as content:
+            layers = range(sum(name.startswith("weight") for name in content))
+            facts: dict[str, Any] = {
+                "name": "digits",
+                "weights": tuple(content[f"weight{i}"] for i in layers),
+                "biases": tuple(content[f"bias{i}"] for i in layers),
+                "source": f"scikit-learn load_digits, weights by {content['script']} ({content['made_with']})",
+                "_test": content["test_indices"],
+                "_stored": hashlib.sha256(stored).hexdigest(),
+            }
+        for array in (*facts["weights"], *facts["biases"]):
+            array.flags.writeable = False
+        self.__dict__.update(facts)
+
+    @cached_property
+    def _images(self) -> tuple[NDArray[np.float32], NDArray[np.integer[Any]]]:
+        """Return test images and their labels."""
+        images, target = require("sklearn.datasets", "The workload 'digits'").load_digits(return_X_y=True)
+        test = self.__dict__["_test"]
+        inputs, labels = (images[test] / 16).astype(np.float32), target[test]
+        inputs.flags.writeable = labels.flags.writeable = False
+        return inputs, labels
+
+    @property
+    def inputs(self) -> NDArray[np.float32]:
+        """Pixels from 0 to 1."""
+        return self._images[0]
+
+    @property
+    def labels(self) -> NDArray[np.integer[Any]]:
+        """The digits."""
+        return self._images[1]
+
+    def fingerprint(self) -> str:
+        """Return the hash of the weights and of which images are taken, and the version of what ships them."""
+        try:
+            version = metadata.version("scikit-learn")
+        except metadata.PackageNotFoundError:
+            version = require("sklearn", "The workload 'digits'").__version__
+        return f"digits {self.__dict__['_stored']}, scikit-learn {version}"
+
+
 @lru_cache(maxsize=1)
 def digits() -> MLP:
     """Return the handwritten digits of scikit-learn with the weights of `scripts/train_digits.py`.
@@ -287,21 +334,6 @@ def digits() -> MLP:
     Raises
     ------
     ImportError
-        If scikit-learn is missing, which ships the digits.
+        If scikit-learn is missing, which ships the digits; when they are asked for.
     """
-    images, target = require("sklearn.datasets", "The workload 'digits'").load_digits(return_X_y=True)
-    stored = resources.files("lowprec.study").joinpath("data", "digits_mlp.npz").read_bytes()
-    with np.load(io.BytesIO(stored), allow_pickle=False) as content:
-        layers = range(sum(name.startswith("weight") for name in content))
-        test = content["test_indices"]
-        workload = MLP(
-            name="digits",
-            inputs=(images[test] / 16).astype(np.float32),
-            labels=target[test],
-            weights=tuple(content[f"weight{i}"] for i in layers),
-            biases=tuple(content[f"bias{i}"] for i in layers),
-            source=f"scikit-learn load_digits, weights by {content['script']} ({content['made_with']})",
-        )
-    for array in (workload.inputs, workload.labels, *workload.weights, *workload.biases):
-        array.flags.writeable = False
-    return workload
+    return _Digits()
