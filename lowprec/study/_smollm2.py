@@ -94,6 +94,7 @@ class LanguageModel(Workload):
     name = "smollm2"
     metrics = (
         Metric("perplexity", "perplexity", "", False, ".3f"),
+        Metric("loss_increase_nats", "increase of the loss over fp32", "nats", False, "+.5f"),
         Metric("top1_agreement", "top-1 agreement with fp32", "", True, ".1%"),
         Metric("kl_nats", "KL divergence from fp32", "nats", False, ".2e"),
         Metric("sqnr_db", "SQNR of the logits", "dB", True, ".1f"),
@@ -229,8 +230,8 @@ class LanguageModel(Workload):
         Returns
         -------
         dict
-            ``predicted`` tokens and their ``surprise`` in nats, summed; and of all ``positions``: how many agree with
-            fp32's first choice (``agreeing``), the sums of ``divergence`` (nats), of the squares of fp32's logits
+            ``predicted`` tokens, their ``surprise`` in nats, summed, and how much it is above fp32's (``increase``); and
+            of all ``positions``: how many agree with fp32's first choice (``agreeing``), the sums of ``divergence`` (nats), of the squares of fp32's logits
             (``signal``) and of the differences' (``noise``).
 
         Raises
@@ -243,12 +244,16 @@ class LanguageModel(Workload):
         reference = _reference(self.model_path, self.model_hash, window.tobytes())
         logits = reference if arithmetic.key() == plain.key() else self.logits(arithmetic, part)
         rows = np.empty((self.length, 5))
-        network.compare_logits(logits, reference, np.append(window[1:], -1), rows)
+        following = np.append(window[1:], -1)
+        network.compare_logits(reference, reference, following, rows)
+        usual = math.fsum(_finite(rows)[:, 0])
+        network.compare_logits(logits, reference, following, rows)
         surprise, divergence, signal, noise, agreeing = (math.fsum(column) for column in _finite(rows).T)
         return {
             "predicted": self.length - 1,
             "positions": self.length,
             "surprise": surprise,
+            "increase": surprise - usual,
             "divergence": divergence,
             "signal": signal,
             "noise": noise,
@@ -290,6 +295,7 @@ def _measures(sums: dict[str, Any]) -> dict[str, float]:
     signal, noise = sums["signal"], sums["noise"]
     return {
         "perplexity": perplexity,
+        "loss_increase_nats": sums["increase"] / sums["predicted"],
         "top1_agreement": sums["agreeing"] / sums["positions"],
         "kl_nats": sums["divergence"] / sums["positions"],
         "sqnr_db": 10 * math.log10(signal / noise) if noise > 0 else math.nan if math.isnan(noise) else math.inf,
