@@ -1,4 +1,4 @@
-"""(c) int8, FP8, MXFP6, MXFP4 and NVFP4: what does a language model lose, and what does the unit cost?
+"""Finding c. int8, FP8, MXFP6, MXFP4 and NVFP4: what a language model loses, and what the unit costs.
 
 Run from the repository, after `lowprec fetch smollm2`:  python docs/gallery/equal_gates.py
 """
@@ -9,6 +9,7 @@ import lowprec as lp
 
 WORDS = ("int8", "e4m3fn", "e5m2", "mxint8", "mxfp8_e4m3", "mxfp6_e2m3", "mxfp6_e3m2", "nvfp4", "mxfp4", "bf16")
 SETTINGS = {word: lp.nn.Arithmetic(word) for word in WORDS}
+SETTINGS["e4m3fn, a scale per row"] = lp.nn.Arithmetic("e4m3fn", scales="row")  # as int8 has them
 
 
 if __name__ == "__main__":

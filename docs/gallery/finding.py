@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
+import itertools
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 
 matplotlib.use("Agg")
 
@@ -25,6 +26,7 @@ COLUMNS = {
     "loss_increase_nats": "loss increase over fp32 (nats per token)",
     "loss_increase_nats_low": "least of a window",
     "loss_increase_nats_high": "largest of a window",
+    "kl_nats": "KL divergence from fp32 (nats)",
     "top1_agreement": "top-1 agreement",
     "sqnr_db": "SQNR of the logits (dB)",
 }
@@ -33,6 +35,7 @@ FORMATS = {
     "loss_increase_nats": "+.6f",
     "loss_increase_nats_low": "+.6f",
     "loss_increase_nats_high": "+.6f",
+    "kl_nats": ".2e",
     "top1_agreement": ".2%",
     "sqnr_db": ".2f",
     "ge": ".0f",
@@ -45,7 +48,9 @@ def arguments(about: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--windows", type=int, default=WINDOWS, help="windows of text (default: %(default)s)")
     parser.add_argument("--length", type=int, default=LENGTH, help="tokens of a window (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=1, help="processes (default: %(default)s); bits do not depend on it")
+    parser.add_argument(
+        "--workers", type=int, default=1, help="processes (default: %(default)s); bits do not depend on it"
+    )
     parser.add_argument("--output", type=Path, default=HERE, help="folder of the table and the picture")
     return parser.parse_args()
 
@@ -61,13 +66,16 @@ def run(settings: Mapping[str, lp.nn.Arithmetic], options: argparse.Namespace) -
         if pool is not None:
             pool.shutdown()
     if len(result.table) != len(settings):
-        raise RuntimeError(f"{len(result.table)} records for {len(settings)} settings: two are equal, or one was refused.")
+        msg = f"{len(result.table)} records for {len(settings)} settings: two are equal, or one was refused."
+        raise RuntimeError(msg)
     return [{"arithmetic": name, **record} for name, record in zip(settings, result.table, strict=True)]
 
 
-def write(records: Sequence[Mapping[str, Any]], name: str, options: argparse.Namespace, more: Mapping[str, str] = {}) -> None:  # noqa: B006
+def write(
+    records: Sequence[Mapping[str, Any]], name: str, options: argparse.Namespace, more: Mapping[str, str] | None = None
+) -> None:
     """Write the table that the page shows."""
-    columns = COLUMNS | dict(more)
+    columns = COLUMNS | dict(more or {})
     options.output.mkdir(parents=True, exist_ok=True)
     target = options.output / f"{name}.csv"
     with target.with_suffix(".part").open("w", newline="", encoding="utf-8") as file:
@@ -75,7 +83,7 @@ def write(records: Sequence[Mapping[str, Any]], name: str, options: argparse.Nam
         writer.writerow(columns.values())
         for record in records:
             writer.writerow([_shown(record[key], FORMATS.get(key)) for key in columns])
-    os.replace(target.with_suffix(".part"), target)
+    target.with_suffix(".part").replace(target)
     print(target.read_text(encoding="utf-8"))
 
 
@@ -102,32 +110,39 @@ def draw(records: Sequence[Mapping[str, Any]], name: str, title: str, options: a
         axes.margins(x=0.18)
         axes.set_xlabel("increase of the loss over fp32, nats per token: mean and range over windows")
         axes.set_title(title, loc="left", fontsize=9)
-        figure.savefig(options.output / f"{name}.png", dpi=200, bbox_inches="tight")
+        figure.savefig(options.output / f"{name}.png", dpi=200)
 
 
 def scatter(records: Sequence[Mapping[str, Any]], name: str, options: argparse.Namespace) -> None:
-    """Draw the increase in loss against gates, with the range over windows, and the front that nothing beats."""
+    """Draw the divergence from fp32 against gates, with the range over windows, and the front that nothing beats."""
     with matplotlib.rc_context(STYLE):
         figure = blank(6.6, 4.2)
         axes = figure.add_subplot()
         best = float("inf")
         stairs = []
-        for record in sorted(records, key=lambda each: (each["ge"], each["loss_increase_nats"])):
-            if record["loss_increase_nats"] < best:
-                best = record["loss_increase_nats"]
+        for record in sorted(records, key=lambda each: (each["ge"], each["kl_nats"])):
+            if record["kl_nats"] < best:
+                best = record["kl_nats"]
                 stairs.append((record["ge"], best))
+        corners = [(right[0], left[1]) for left, right in itertools.pairwise(stairs)]
+        lines = [np.array([point for pair in itertools.zip_longest(stairs, corners) for point in pair if point])]
         axes.step(*zip(*stairs, strict=True), where="post", color="#bbbbbb", linewidth=1.0, zorder=1)
         for place, record in enumerate(records):
-            low, mean, high = (max(record[f"loss_increase_nats{end}"], 1e-5) for end in ("_low", "", "_high"))
+            low, mean, high = (record[f"kl_nats{end}"] for end in ("_low", "", "_high"))
+            lines.append(np.array([(record["ge"], low), (record["ge"], high)]))
             colour, marker = COLOURS[place % len(COLOURS)], MARKERS[(place + place // len(COLOURS)) % len(MARKERS)]
             axes.plot([record["ge"]] * 2, [low, high], color=colour, linewidth=1.0)
             axes.plot(record["ge"], mean, marker, color=colour, markersize=6)
         axes.set_yscale("log")
         axes.margins(x=0.12, y=0.08)
-        label_points(
-            axes, [Label(record["ge"], record["loss_increase_nats"], record["arithmetic"]) for record in records],
-        )
         axes.set_xlabel("gates per product of a dot unit of 32 lanes (gate equivalents)")
-        axes.set_ylabel("increase of the loss over fp32, nats per token")
-        axes.set_title("SmolLM2-135M: what a format loses against what it costs; lines: range over windows", loc="left", fontsize=9)
-        figure.savefig(options.output / f"{name}.png", dpi=200, bbox_inches="tight")
+        axes.set_ylabel("KL divergence of the next token from fp32's, nats")
+        axes.set_title(
+            "SmolLM2-135M: what a format loses against what it costs; lines: range over windows", loc="left", fontsize=9
+        )
+        label_points(
+            axes,
+            [Label(record["ge"], record["kl_nats"], record["arithmetic"]) for record in records],
+            lines,
+        )
+        figure.savefig(options.output / f"{name}.png", dpi=200)

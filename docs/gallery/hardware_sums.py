@@ -1,4 +1,4 @@
-"""(b) One model in bfloat16 on the sums of four machines: does it matter which?
+"""Finding b. One model in bfloat16 on the sums of four machines, whether it matters which.
 
 Run from the repository, after `lowprec fetch smollm2`:  python docs/gallery/hardware_sums.py
 """

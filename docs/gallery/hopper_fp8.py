@@ -1,4 +1,4 @@
-"""(a) What do the 13 fraction bits of Hopper's FP8 tensor cores cost a language model, and does promotion mend it?
+"""Finding a. What the 13 fraction bits of Hopper's FP8 tensor cores cost a language model, and what promotion mends.
 
 Run from the repository, after `lowprec fetch smollm2`:  python docs/gallery/hopper_fp8.py
 """
@@ -20,4 +20,6 @@ if __name__ == "__main__":
     options = finding.arguments(__doc__)
     records = finding.run(SETTINGS, options)
     finding.write(records, "hopper_fp8", options)
-    finding.draw(records, "hopper_fp8", "SmolLM2-135M, FP8 E4M3 with a scale per tensor, by how products are summed", options)
+    finding.draw(
+        records, "hopper_fp8", "SmolLM2-135M, FP8 E4M3 with a scale per tensor, by how products are summed", options
+    )

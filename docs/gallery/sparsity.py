@@ -1,4 +1,4 @@
-"""(d) 2:4 sparsity alone, with the kept weights corrected, and with int8 on top.
+"""Finding d. 2:4 sparsity alone, with the kept weights corrected, and with int8 on top.
 
 Run from the repository, after `lowprec fetch smollm2`:  python docs/gallery/sparsity.py
 """
