@@ -14,16 +14,13 @@ import time
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
-from pathlib import Path
 from typing import NoReturn
 
 import lowprec as lp
-from lowprec import _cli_blocks, _cli_cost, _cli_fetch, _cli_hardware, _cli_sparsity, reference
+from lowprec import _cli_blocks, _cli_cost, _cli_fetch, _cli_hardware, _cli_sparsity, _cli_study, reference
 from lowprec import _text_tables as tables
 from lowprec.formats import FloatFormat, Format
 from lowprec.rounding import Overflow, Rounding
-from lowprec.study import _extras
-from lowprec.study.sweep import study as run_study
 
 _EXPONENT_LIMIT = 5000
 _SIZE_LIMIT = 16384
@@ -150,25 +147,7 @@ def _parser() -> argparse.ArgumentParser:
     matmul.add_argument("--repeat", type=int, default=15, metavar="R", help="runs of each (default: %(default)s)")
     matmul.set_defaults(run=_matmul)
 
-    study = commands.add_parser(
-        "study",
-        help="what each format costs a classifier",
-        description="Run a small classifier on handwritten digits in every float format; print a table, and save it "
-        'with a plot. Needs: pip install "lowprec[study]".',
-    )
-    study.add_argument("--workload", default="digits", help="default: %(default)s")
-    study.add_argument("--dtypes", nargs="+", metavar="FORMAT", help="only these formats (default: all)")
-    study.add_argument("--accumulators", nargs="+", metavar="ACC", help="as in lowprec.matmul (default: its own)")
-    study.add_argument("--no-scale", action="store_true", help="no power-of-two scales for formats below 16 bits")
-    study.add_argument("--no-progress", action="store_true", help="no progress bar")
-    study.add_argument(
-        "--output",
-        type=Path,
-        default=Path("lowprec-study"),
-        metavar="DIR",
-        help="folder for study.csv, study.png and study.html (default: %(default)s)",
-    )
-    study.set_defaults(run=_study)
+    _cli_study.add(commands)
     _cli_hardware.add(commands)
     _cli_blocks.add(commands)
     _cli_sparsity.add(commands)
@@ -432,36 +411,6 @@ def _matmul(options: argparse.Namespace) -> None:
             ],
         )
     )
-
-
-# -------------------------------------------------------------------------------------------------------------- study
-
-
-def _study(options: argparse.Namespace) -> None:
-    """Run the study, print its table, and save it."""
-    for module in ("sklearn", "matplotlib", *(() if options.no_progress else ("tqdm",))):
-        _extras.require(module, "`lowprec study`")
-    folder: Path = options.output
-    if folder.exists() and not folder.is_dir():
-        msg = f"`--output` must be a folder, or a path where one can be made, got the file {str(folder)!r}."
-        raise ValueError(msg)
-    start = time.perf_counter()
-    result = run_study(
-        options.workload,
-        _split(options.dtypes),
-        _split(options.accumulators),
-        scaled=not options.no_scale,
-        progress=not options.no_progress,
-    )
-    seconds = time.perf_counter() - start
-    result.show()
-    folder.mkdir(parents=True, exist_ok=True)
-    written = [
-        result.to_csv(folder / "study.csv"),
-        result.plot(folder / "study.png"),
-        result.to_html(folder / "study.html"),
-    ]
-    print(f"Ran in {seconds:.1f} s. Saved {', '.join(map(str, written))}.")
 
 
 if __name__ == "__main__":

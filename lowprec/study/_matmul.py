@@ -200,7 +200,7 @@ class Matmul(Workload):
             whole, single = _measures(seeds), [_measures([each]) for each in seeds]
             for name, value in whole.items():
                 record[name] = value
-                if count > 1 and value is not None:
+                if count > 1 and all(each[name] is not None for each in single):
                     record[f"{name}_low"] = min(each[name] for each in single)
                     record[f"{name}_high"] = max(each[name] for each in single)
             records.append(record)

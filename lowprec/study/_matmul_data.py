@@ -66,7 +66,6 @@ DISTRIBUTIONS: Mapping[str, Callable[[np.random.Generator, int, int], tuple[Any,
 """By name, what draws x and w: ``draw(rng, rows, k)``."""
 
 
-@lru_cache(maxsize=8)
 def operands(distribution: str, k: int, rows: int, seed: int) -> Operands:
     """Return operands and their exact products, the same for the same arguments.
 
@@ -84,7 +83,7 @@ def operands(distribution: str, k: int, rows: int, seed: int) -> Operands:
     Returns
     -------
     Operands
-        Read-only. Sums by `math.fsum` over products that are exact in float64, so without any error but that of one
+        Sums by `math.fsum` over products that are exact in float64, so without any error but that of one
         rounding to float64, on any machine.
 
     Raises
@@ -98,10 +97,22 @@ def operands(distribution: str, k: int, rows: int, seed: int) -> Operands:
     >>> found.x.shape, bool((found.exact == found.sizes).all())
     ((2, 16), True)
     """
-    place = list(DISTRIBUTIONS).index(distribution)
-    rng = np.random.default_rng([seed, place, k])
-    x, w = (np.asarray(each, np.float32) for each in DISTRIBUTIONS[distribution](rng, rows, k))
-    found = Operands(x, w, exact_product(x, w), exact_product(np.abs(x), np.abs(w)))
+    x, w = _drawn(distribution, k, rows, seed)
+    return Operands(x, w, *_truth(distribution, k, rows, seed))
+
+
+def _drawn(distribution: str, k: int, rows: int, seed: int) -> tuple[Numbers, Numbers]:
+    """Return the operands."""
+    rng = np.random.default_rng([seed, list(DISTRIBUTIONS).index(distribution), k])
+    x, w = DISTRIBUTIONS[distribution](rng, rows, k)
+    return np.asarray(x, np.float32), np.asarray(w, np.float32)
+
+
+@lru_cache(maxsize=1024)  # drawing again costs a tenth of the exact sums, and operands take more room
+def _truth(distribution: str, k: int, rows: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the exact product, and that of magnitudes, read-only."""
+    x, w = _drawn(distribution, k, rows, seed)
+    found = exact_product(x, w), exact_product(np.abs(x), np.abs(w))
     for array in found:
         array.flags.writeable = False
     return found

@@ -34,7 +34,7 @@ def view(result: StudyResult) -> tables.Table:
     if axis is not None and len({record[axis] for record in result.table}) > 1:
         return _pivot(result, axis)
     scalars = [metric for metric in result.metrics if not is_curve(result.table, metric.name)]
-    columns = ["<setting", "bits", "<sum in", *(f"<{name}" for name in result.axes)]
+    columns = ["<setting", "bits", "<sum in", "<scaled", *(f"<{name}" for name in result.axes)]
     ranges = [metric for metric in scalars[:1] if _has_spread(result.table, metric.name)]
     priced = any(record["ge"] is not None for record in result.table)
     for metric in scalars:
@@ -43,6 +43,7 @@ def view(result: StudyResult) -> tables.Table:
     rows = []
     for record in result.table:
         cells = [str(record["label"]), _bits(record.get("bits")), str(record.get("accumulator", ""))]
+        cells.append({True: "yes", False: "no"}.get(record.get("scaled"), ""))  # type: ignore[arg-type]
         cells += [str(record[name]) for name in result.axes]
         for metric in scalars:
             cells.append(text(record.get(metric.name), metric))
@@ -53,7 +54,7 @@ def view(result: StudyResult) -> tables.Table:
         rows.append(cells)
     kept = [at for at in range(len(columns)) if at == 0 or any(row[at] for row in rows)]
     columns, rows = [columns[at] for at in kept], [[row[at] for at in kept] for row in rows]
-    optional = [name for name in ("GE", "sum in", "bits", "lowest to highest") if name in _plain(columns)]
+    optional = [name for name in ("GE", "scaled", "sum in", "bits", "lowest to highest") if name in _plain(columns)]
     optional += [heading(metric) for metric in reversed(scalars[2:]) if heading(metric) in _plain(columns)]
     return tables.Table(columns, rows, _title(result), result.notes, optional)
 
