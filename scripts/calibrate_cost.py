@@ -1,13 +1,15 @@
 """Find by how much synthesis shrinks what lp.cost's formulas count, and how far off they then are.
 
 Writes ``lowprec/cost/data/calibration.csv`` from ``synthesised.csv`` and ``booth.csv`` (pyosys 0.70: ``a * b``
-mapped to Booth's, and those that lp.rtl draws) beside it, and prints what it found::
+mapped to Booth's, and those that lp.rtl draws) beside it, and ``ranges.csv`` from these and the units of lp.rtl that
+``compare_gates.py`` has; and prints what it found::
 
     python scripts/calibrate_cost.py [--check] [--designs]
 
 One factor per group of float units multiplies all parts but multiplier and register; it is the one of least squared
 relative error. Units of integers are not calibrated. `left_out` is the error of each format by a factor found without
-it.
+it. The units of lp.rtl have no part in the factors. A range is from the least ratio of gates to formula, rounded down,
+to the greatest, rounded up.
 """
 
 from __future__ import annotations
@@ -15,17 +17,21 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import math
 import re
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import compare_gates
 import numpy as np
+from compare_gates import Compared, part
 
 import lowprec as lp
-from lowprec.cost import _dot_model, _mac_model, _units
+from lowprec.cost import _calibration, _dot_model, _units
 from lowprec.cost._bill import UNSHRUNK
 from lowprec.cost._cells import Cells, Part
+from lowprec.cost._result import Cost
 from lowprec.cost._shape import operand_of
 from lowprec.rounding import Rounding
 
@@ -45,17 +51,18 @@ class Design(NamedTuple):
     synthesised: float
     fixed: float
     scaled: float
+    unit: Cost
 
 
-def of_cells(name: str, group: str, family: str, ge: float, parts: dict[str, Cells]) -> Design:
+def of_cells(name: str, group: str, family: str, ge: float, parts: dict[str, Cells], unit: Cost) -> Design:
     found = {part: Part(cells).ge for part, cells in parts.items()}
     fixed = sum(value for part, value in found.items() if part in UNSHRUNK)
-    return Design(name, group, family, ge, fixed, sum(found.values()) - fixed)
+    return Design(name, group, family, ge, fixed, sum(found.values()) - fixed, unit)
 
 
-def of_bill(name: str, group: str, family: str, ge: float, bill: _dot_model.Bill) -> Design:
-    """Take a bill whose own factors are not to be found: its GE count as they are."""
-    return Design(name, group, family, ge, sum(part.ge for part in bill.elements.values()), 0.0)
+def of_unit(name: str, group: str, family: str, ge: float, unit: Cost) -> Design:
+    """Take a unit whose own factors are not to be found: its GE count as they are."""
+    return Design(name, group, family, ge, float(unit.ge), 0.0, unit)
 
 
 def design(name: str, ge: float) -> Design | None:
@@ -66,49 +73,53 @@ def design(name: str, ge: float) -> Design | None:
     if family == "fpmac":
         into = lp.format(NAMES.get(rest[1][3:], rest[1][3:]) if rest[1].startswith("acc") else "fp32")
         how = Rounding.TOWARD_ZERO if rest[-1] == "ftztr" else NE
-        shape = operand_of(fmt)
-        return of_cells(name, "float MAC", word, ge, _units.multiply_add(shape, shape, into, how, rest[-1] == "ieee"))
+        shape, keep = operand_of(fmt), rest[-1] == "ieee"
+        unit = lp.cost.mac(fmt, into, rounding=how, subnormals="keep" if keep else "flush", register=False)
+        return of_cells(name, "float MAC", word, ge, _units.multiply_add(shape, shape, into, how, keep), unit)
     if family == "fpadd":
-        return of_cells(name, "float add", word, ge, _units.add(lp.format(fmt), NE, rest[1] == "ieee"))
+        parts, keep = _units.add(lp.format(fmt), NE, rest[1] == "ieee"), rest[1] == "ieee"
+        return of_cells(name, "float add", word, ge, parts, part("float add", name, parts, keep))
     if family == "fpmul":
-        shape = operand_of(fmt)
-        parts = _units.multiply(shape, shape, lp.format(fmt), NE, rest[1] == "ieee")
-        return of_cells(name, "float multiply", word, ge, parts)
+        shape, keep = operand_of(fmt), rest[1] == "ieee"
+        parts = _units.multiply(shape, shape, lp.format(fmt), NE, keep)
+        return of_cells(name, "float multiply", word, ge, parts, part("float multiply", name, parts, keep))
     if family in ("kulisch", "fx2fp"):
         bits = lp.cost.accumulator_bits(fmt, k=256)
         shape = operand_of(fmt)
         if family == "kulisch":
-            return of_cells(name, "exact MAC", word, ge, _units.fixed_point(shape, shape, bits))
-        return of_cells(name, "readout", word, ge, _units.readout(bits, lp.format("fp32"), NE))
+            unit = lp.cost.mac(fmt, "exact", register=False)
+            return of_cells(name, "exact MAC", word, ge, _units.fixed_point(shape, shape, bits), unit)
+        parts = _units.readout(bits, lp.format("fp32"), NE)
+        return of_cells(name, "readout", word, ge, parts, part("readout", name, parts))
     if family == "cast":
-        return of_cells(name, "cast", word, ge, _units.cast(lp.format("fp32"), lp.format(fmt), NE, True))
+        unit = lp.cost.cast("fp32", fmt)
+        return of_cells(name, "cast", word, ge, _units.cast(lp.format("fp32"), lp.format(fmt), NE, True), unit)
     if family == "fpdot":
         element, lanes = word.rsplit("x", 1)
         element = NAMES.get(element, element)
         bill = _dot_model.dot_bill(element, int(lanes), "fp32", register=False, rounding="toward_zero")
-        return of_cells(name, "fused dot", element, ge, {part: each.cells for part, each in bill.elements.items()})
+        cells = {name: each.cells for name, each in bill.elements.items()}
+        return of_cells(name, "fused dot", element, ge, cells, Cost.of(bill))
     if family == "intdot":
         bits, lanes = word.split("x")
-        bill = _dot_model.dot_bill(f"int{bits}", int(lanes), register=False)
-        return of_bill(name, "integer dot", bits, ge, bill)
+        return of_unit(name, "integer dot", bits, ge, lp.cost.dot(f"int{bits}", int(lanes), register=False))
     if family == "intmac":
         weight, _, x = word.removeprefix("w").rpartition("a")
-        bill = _mac_model.mac_bill((f"int{weight or x}", f"int{x}"), f"int{rest[1][3:]}", register=False)
-        return of_bill(name, "integer MAC", word, ge, bill)
+        unit = lp.cost.mac((f"int{weight or x}", f"int{x}"), f"int{rest[1][3:]}", register=False)
+        return of_unit(name, "integer MAC", word, ge, unit)
     if family == "mul":
         bits, kind = rest[1], rest[0]
         unit = lp.cost.multiplier(f"int{bits}" if kind == "sstar" else int(bits), "array")
         group = "signed multiplier" if kind == "sstar" else "multiplier"
-        return Design(name, group, bits, ge, float(unit.ge), 0.0)
+        return of_unit(name, group, bits, ge, unit)
     block = re.fullmatch(r"(mx\w+?)x(\d+)", name)
     if block and block[1] in BLOCKS:
-        return of_bill(
-            name, "block dot", block[1], ge, _dot_model.dot_bill(BLOCKS[block[1]], int(block[2]), register=False)
-        )
+        unit = lp.cost.dot(BLOCKS[block[1]], int(block[2]), register=False)
+        return of_unit(name, "block dot", block[1], ge, unit)
     booth = re.fullmatch(r"booth(_drawn)?(_signed)?_(\d+)", name)
     if booth:
         factor = f"int{booth[3]}" if booth[2] else int(booth[3])
-        return Design(name, "Booth multiplier", booth[3], ge, float(lp.cost.multiplier(factor, "booth").ge), 0.0)
+        return of_unit(name, "Booth multiplier", booth[3], ge, lp.cost.multiplier(factor, "booth"))
     return None
 
 
@@ -149,6 +160,26 @@ def calibrate(designs: list[Design]) -> tuple[str, dict[str, float]]:
     return out.getvalue(), predicted
 
 
+def known() -> list[Compared]:
+    """Return every synthesised design, those the factors were fitted on and those of lp.rtl."""
+    return [Compared(each.name, each.synthesised, each.unit) for each in read()] + list(compare_gates.compared())
+
+
+def ranges(designs: list[Compared]) -> str:
+    """Return the ranges as CSV: of each group the units that are of it alone."""
+    found: dict[str, list[float]] = {}
+    for each in designs:
+        if len(each.unit.groups) == 1:
+            found.setdefault(each.unit.groups[0], []).append(each.gates / float(each.unit.ge))
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(_calibration.Range._fields)
+    for group, ratios in found.items():
+        low, high = math.floor(min(ratios) * 1000) / 1000, math.ceil(max(ratios) * 1000) / 1000
+        writer.writerow([group, len(ratios), f"{low:.3f}", f"{high:.3f}"])
+    return out.getvalue()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing; fail if the file is out of date")
@@ -165,10 +196,15 @@ def main() -> int:
         for each in designs:
             got = predicted[each.name]
             print(f"{each.name:24} {each.synthesised:9.1f} {got:9.1f} {each.synthesised / got:6.3f}")
-    path = DATA / "calibration.csv"
+    paths = DATA / "calibration.csv", DATA / "ranges.csv"
+    if not options.check:
+        paths[0].write_text(text, encoding="utf-8")
+        _calibration.calibrations.cache_clear()
+    wider = ranges(known())
+    print(f"\n{wider}", end="")
     if options.check:
-        return int(path.read_text(encoding="utf-8") != text)
-    path.write_text(text, encoding="utf-8")
+        return int([path.read_text(encoding="utf-8") for path in paths] != [text, wider])
+    paths[1].write_text(wider, encoding="utf-8")
     return 0
 
 
