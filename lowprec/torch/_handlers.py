@@ -134,6 +134,13 @@ PRODUCTS: dict[str, Callable[[Call], Array]] = {
 """Operators with one result, whose last two tensors are multiplied."""
 
 
+_RANKS = {
+    **dict.fromkeys(("bmm", "baddbmm", "addbmm"), (3, 3)),
+    **dict.fromkeys(("mv", "addmv"), (2, 1)),
+    **dict.fromkeys(("dot", "vdot"), (1, 1)),
+}
+
+
 def operands(name: str, args: Sequence[Any]) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the two tensors that one of `PRODUCTS` multiplies."""
     first = 1 if name.startswith(("add", "badd", "_add")) else 0
@@ -143,19 +150,18 @@ def operands(name: str, args: Sequence[Any]) -> tuple[torch.Tensor, torch.Tensor
 def fits(name: str, args: Sequence[Any]) -> bool:
     """Say whether shapes go together; torch itself says what is wrong if not."""
     a, b = operands(name, args)
-    ranks = {"bmm": (3, 3), "baddbmm": (3, 3), "addbmm": (3, 3), "mv": (2, 1), "addmv": (2, 1), "dot": (1, 1)}
-    if (a.ndim, b.ndim) != ranks.get(name.replace("vdot", "dot"), (2, 2)):
+    if (a.ndim, b.ndim) != _RANKS.get(name, (2, 2)):
         return False
     if a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0] or (a.ndim == 3 and a.shape[0] != b.shape[0]):
         return False
     if not name.startswith(("add", "badd", "_add")):
         return True
-    shape = a.shape[:-1] if b.ndim == 1 else (*a.shape[:-1], b.shape[-1])
+    shape = tuple(a.shape[:-1]) if b.ndim == 1 else (*a.shape[:-1], b.shape[-1])
     shape = shape[1:] if name == "addbmm" else shape
-    try:
-        return bool(torch.broadcast_shapes(args[0].shape, shape) == torch.Size(shape))
-    except RuntimeError:
-        return False
+    c = args[0].shape
+    return len(c) <= len(shape) and all(
+        one in (1, other) for one, other in zip(c, shape[len(shape) - len(c) :], strict=True)
+    )
 
 
 def macs(a: torch.Tensor, b: torch.Tensor) -> int:

@@ -18,7 +18,6 @@ from lowprec.torch._arrays import to_array
 from lowprec.torch._layers import Place
 
 COLUMNS = ("layer", "phase", "operator", "shapes", "calls", "arithmetic", "macs", "sqnr_db")
-_Key = tuple[str, str, str, str, str]
 
 
 class _Sums:
@@ -46,7 +45,7 @@ class Report(Printed):
 
     def __init__(self, compare: bool = False) -> None:
         self.compare = compare
-        self._rows: dict[_Key, _Sums] = {}
+        self._rows: dict[tuple[Any, ...], _Sums] = {}
         self._native: dict[tuple[str, str, str], int] = {}
         self._notes: dict[str, None] = {}
 
@@ -56,8 +55,7 @@ class Report(Printed):
         results: Sequence[torch.Tensor | None], reference: Callable[[], Any],
     ) -> None:  # fmt: skip
         """Count a product, and compare it if that was asked for."""
-        shapes = ", ".join("x".join(map(str, tensor.shape)) for tensor in tensors)
-        key = (place.layer, "backward" if place.backward else "forward", name, shapes, arithmetic)
+        key = (*place, name, arithmetic, *[tensor.shape for tensor in tensors])
         row = self._rows.get(key)
         if row is None:
             row = self._rows[key] = _Sums()
@@ -91,7 +89,9 @@ class Report(Printed):
     def table(self) -> list[dict[str, Any]]:
         """Records, one for each row: the columns of the table; `sqnr_db` is None where nothing was compared."""
         found = []
-        for (layer, phase, name, shapes, arithmetic), row in self._rows.items():
+        for (layer, backward, name, arithmetic, *sizes), row in self._rows.items():
+            phase = "backward" if backward else "forward"
+            shapes = ", ".join("x".join(map(str, size)) for size in sizes)
             values = (layer, phase, name, shapes, row.calls, arithmetic, row.macs, _decibels(row))
             found.append(dict(zip(COLUMNS, values, strict=True)))
         return found

@@ -290,8 +290,12 @@ class Session:
             self.products.weights.register(_unwrapped(args[1]), "weight")
             return func(*args, **kwargs)
         if name == "lstm":
-            with torch.backends.mkldnn.flags(enabled=False):
+            before = torch._C._get_mkldnn_enabled()
+            torch._C._set_mkldnn_enabled(False)
+            try:
                 return func(*args, **kwargs)
+            finally:
+                torch._C._set_mkldnn_enabled(before)
         tensors = list(_tensors((*args, *kwargs.values())))
         if name == "scaled_dot_product_attention" and _same_floats(tensors[:3]):
             return fused.attention(*args, **kwargs)
