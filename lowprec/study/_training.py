@@ -24,7 +24,12 @@ _NETWORKS = {
     "autoencoder": Network((64, 64, 32, 16, 32, 64, 64), "sigmoid", "squared"),
     "classifier": Network((64, 64, 64, 10), "relu", "cross_entropy"),
 }
-_RATES = {("autoencoder", "adam"): 4e-3, ("autoencoder", "sgd"): 2.0, ("classifier", "adam"): 2e-3, ("classifier", "sgd"): 0.1}
+_RATES = {
+    ("autoencoder", "adam"): 4e-3,
+    ("autoencoder", "sgd"): 2.0,
+    ("classifier", "adam"): 2e-3,
+    ("classifier", "sgd"): 0.1,
+}
 _DEFAULT = ("fp32", "fp16", "fp16+static", "fp16+dynamic", "bf16", "bf16-pure", "bf16-pure+sr", "fp8-hybrid")
 
 
@@ -47,6 +52,13 @@ class Task(NamedTuple):
     targets: Array
     test_x: Array
     test_targets: Array
+
+    def digest(self) -> str:
+        """Return a hash of the data and the network."""
+        found = hashlib.sha256(repr(self.network).encode())
+        for array in (self.x, self.targets, self.test_x, self.test_targets):
+            found.update(np.ascontiguousarray(array).tobytes())
+        return found.hexdigest()
 
 
 @lru_cache(maxsize=2)
@@ -131,7 +143,7 @@ def train(
     recipe: Recipe | str = "fp32",
     *,
     task: str | Task = "autoencoder",
-    steps: int = 1000,
+    steps: int = 800,
     batch: int = 128,
     learning_rate: float | None = None,
     seed: int = 0,
@@ -187,7 +199,7 @@ def train(
         ("seed", seed, 0, 2**31 - 1),
     ):  # fmt: skip
         check_integer(name, value, low, high)
-    rate = _rate(work.name, how.optimizer, learning_rate)
+    rate = learning_rate_of(work.name, how.optimizer, learning_rate)
     return _Training(work, how, steps, batch, rate, seed, every).run()
 
 
@@ -222,8 +234,28 @@ def check_integer(name: str, value: Any, low: int, high: int) -> None:
         raise ValueError(msg)
 
 
-def _rate(name: str, optimizer: str, given: float | None) -> float:
-    """Return the learning rate."""
+def learning_rate_of(name: str, optimizer: str, given: float | None) -> float:
+    """Return the learning rate.
+
+    Parameters
+    ----------
+    name, optimizer : str
+        Of the task, and as in `Recipe`.
+    given : float or None
+        What was asked for.
+
+    Returns
+    -------
+    float
+        By default what suits them.
+
+    Raises
+    ------
+    TypeError
+        If it is no number.
+    ValueError
+        If it is not positive.
+    """
     if given is None:
         return _RATES.get((name, optimizer), 1e-3)
     if isinstance(given, bool) or not isinstance(given, (int, float)):
@@ -238,9 +270,7 @@ def _rate(name: str, optimizer: str, given: float | None) -> float:
 class _Training:
     """One run: its state, and what it has seen."""
 
-    def __init__(
-        self, work: Task, recipe: Recipe, steps: int, batch: int, rate: float, seed: int, every: int
-    ) -> None:
+    def __init__(self, work: Task, recipe: Recipe, steps: int, batch: int, rate: float, seed: int, every: int) -> None:
         self.work, self.recipe, self.steps, self.batch, self.rate, self.every = work, recipe, steps, batch, rate, every
         start = work.network.initial(np.random.default_rng([seed, 0]))
         self.batches = np.random.default_rng([seed, 1])
@@ -361,7 +391,7 @@ class Training(Workload):
         self,
         task: str = "autoencoder",
         *,
-        steps: int = 1000,
+        steps: int = 800,
         batch: int = 128,
         learning_rate: float | None = None,
         seeds: int | Sequence[int] = 3,
@@ -378,7 +408,7 @@ class Training(Workload):
             raise ValueError(msg)
         check_integer("steps", steps, 1, 10**9)
         check_integer("batch", batch, 1, len(work.x))
-        _rate(task, "adam", learning_rate)
+        learning_rate_of(task, "adam", learning_rate)
         self._every = max(1, steps // 50)
         self._seeds = chosen
         self._options = {"steps": steps, "batch": batch, "learning_rate": learning_rate}
@@ -387,11 +417,7 @@ class Training(Workload):
 
     def fingerprint(self) -> str:
         """Return a hash of the data, the network and the options."""
-        work = task(self._task)
-        digest = hashlib.sha256(repr((work.network, self._seeds, self._options, self._every)).encode())
-        for array in (work.x, work.targets, work.test_x, work.test_targets):
-            digest.update(np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()
+        return hashlib.sha256(repr((task(self._task).digest(), self._seeds, self._options)).encode()).hexdigest()
 
     def setting(self, word: str) -> Recipe:
         """Return the recipe of a word.
@@ -442,7 +468,9 @@ class Training(Workload):
         every, count = self._every, len(run.losses) // self._every
         windows = [run.losses[at * every : (at + 1) * every] for at in range(count)]
         shares = [math.fsum(layer) / len(layer) for layer in zip(*run.underflow, strict=True)]
-        weights = [k * n for k, n in zip(task(self._task).network.sizes, task(self._task).network.sizes[1:], strict=False)]
+        weights = [
+            k * n for k, n in zip(task(self._task).network.sizes, task(self._task).network.sizes[1:], strict=False)
+        ]
         activations = [math.fsum(layer) / len(layer) for layer in zip(*run.underflow_activations, strict=True)]
         late = run.lost_updates[count // 2 :]
         return {
@@ -453,7 +481,7 @@ class Training(Workload):
             "underflow": math.fsum(s * w for s, w in zip(shares, weights, strict=True)) / sum(weights),
             "skipped_steps": run.skipped_steps,
             "steps": [(at + 1) * every for at in range(count)],
-            "loss_curve": [_mean(window) for window in windows],
+            "loss_curve": [mean_of(window) for window in windows],
             "lost_updates_curve": run.lost_updates + [math.nan] * (count - len(run.lost_updates)),
             "loss_scale_curve": run.loss_scales[every - 1 :: every],
             "underflow_layers": shares,
@@ -466,13 +494,28 @@ class Training(Workload):
         record |= {"steps": parts[0]["steps"], "loss_scale_curve": parts[0]["loss_scale_curve"]}
         for name in ("loss_curve", "lost_updates_curve", "underflow_layers", "underflow_activations"):
             columns = list(zip(*(part[name] for part in parts), strict=True))
-            record[name] = [_mean(column) for column in columns]
+            record[name] = [mean_of(column) for column in columns]
             if len(parts) > 1:
                 record[f"{name}_low"] = [least(column) for column in columns]
                 record[f"{name}_high"] = [most(column) for column in columns]
         return record
 
 
-def _mean(values: Sequence[float]) -> float:
-    """Return the mean; NaN where one value is not finite."""
+def mean_of(values: Sequence[float]) -> float:
+    """Return the mean, NaN where one value is not finite.
+
+    Parameters
+    ----------
+    values : sequence of float
+        At least one.
+
+    Returns
+    -------
+    float
+        ``math.fsum(values) / len(values)``.
+
+    Raises
+    ------
+    Nothing.
+    """
     return math.fsum(values) / len(values) if all(map(math.isfinite, values)) else math.nan

@@ -103,7 +103,7 @@ class Recipe:
         for field, known in _CHOICES.items():
             value = getattr(self, field)
             if value not in known:
-                msg = f"`{field}` must be one of {', '.join(known)}, got {value!r}{_closest(value, known)}."
+                msg = f"`{field}` must be one of {', '.join(known)}, got {value!r}{closest(value, known)}."
                 raise ValueError(msg)
         scale = self.loss_scale
         if isinstance(scale, bool) or not isinstance(scale, (int, float, str)):
@@ -148,13 +148,14 @@ class Recipe:
             raise TypeError(msg)
         head, *rest = (part.strip() for part in word.split("+"))
         if head not in _RECIPES:
-            msg = f"`dtypes` must be recipes: {', '.join(_RECIPES)}; got {head!r}{_closest(head, _RECIPES)}."
+            msg = f"`dtypes` must be recipes: {', '.join(_RECIPES)}; got {head!r}{closest(head, _RECIPES)}."
             raise ValueError(msg)
         values = dict(_RECIPES[head])
         for change in rest:
             if change not in _CHANGES:
-                msg = f"`dtypes` must have +{', +'.join(_CHANGES)} after a recipe; got {change!r}"
-                raise ValueError(f"{msg}{_closest(change, _CHANGES)}.")
+                known = ", ".join(f"+{name}" for name in _CHANGES)
+                msg = f"`dtypes` must have {known} after a recipe, got {change!r}{closest(change, _CHANGES)}."
+                raise ValueError(msg)
             values |= _CHANGES[change]
             if change == "states":
                 values["states"] = values.get("weights", "fp32")
@@ -283,7 +284,24 @@ def _is_power(value: float) -> bool:
     return 2.0**-126 <= value <= 2.0**127 and value.hex().startswith("0x1.0000000000000p")
 
 
-def _closest(value: Any, known: Any) -> str:
-    """Return a hint at names that look alike."""
+def closest(value: Any, known: Any) -> str:
+    """Return a hint at names that look alike, as the end of an error's sentence.
+
+    Parameters
+    ----------
+    value : object
+        What was given.
+    known : iterable of str
+        What there is.
+
+    Returns
+    -------
+    str
+        Empty if nothing is near.
+
+    Raises
+    ------
+    Nothing.
+    """
     close = difflib.get_close_matches(str(value), list(known), n=2, cutoff=0.5)
     return f"; the closest: {', '.join(map(repr, close))}" if close else ""
