@@ -32,8 +32,12 @@ WORKLOADS: Mapping[str, Entry] = {
     "digits": Entry("lowprec.study.workloads", "digits", "a small network on scikit-learn's handwritten digits"),
     "matmul": Entry("lowprec.study._matmul", "matmul", "products of random matrices, from short sums to long ones"),
     "smollm2": Entry("lowprec.study._smollm2", "smollm2", "a language model of 135 million parameters on news text"),
+    "ppocr": Entry("lowprec.study._ppocr", "PPOCR", "a recogniser of text lines, PP-OCRv4, on rendered lines"),
 }
-PREFIXES: Mapping[str, Entry] = {}
+PREFIXES: Mapping[str, Entry] = {
+    "onnx": Entry("lowprec.study._onnx_workload", "OnnxWorkload", "any model in an ONNX file"),
+    "torch": Entry("lowprec.study._torch_workload", "TorchWorkload", "a torch model, module:function gives it"),
+}
 
 
 def describe() -> dict[str, str]:
