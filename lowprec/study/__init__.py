@@ -12,12 +12,32 @@ import sys
 from types import ModuleType
 
 from lowprec.study._base import Metric, Workload
+from lowprec.study._compression import AllReduce, Compression
 from lowprec.study._registry import workload
+from lowprec.study._training import TrainingRun, train
+from lowprec.study._training_recipe import Recipe, recipes
+from lowprec.study._training_scale import DynamicLossScale
 from lowprec.study.result import Record, StudyResult
 from lowprec.study.sweep import study
 from lowprec.study.workloads import MLP, Forward
 
-__all__ = ["MLP", "Forward", "Metric", "Record", "StudyResult", "Workload", "study", "workload"]
+__all__ = [
+    "MLP",
+    "AllReduce",
+    "Compression",
+    "DynamicLossScale",
+    "Forward",
+    "Metric",
+    "Recipe",
+    "Record",
+    "StudyResult",
+    "TrainingRun",
+    "Workload",
+    "recipes",
+    "study",
+    "train",
+    "workload",
+]
 
 
 class _CallablePackage(ModuleType):

@@ -1,32 +1,22 @@
-"""The workload "data_parallel": gradients compressed on the wire between workers, bytes against loss."""
+"""Gradients compressed on the wire between data-parallel workers, and their mean, message by message."""
 
 from __future__ import annotations
 
 import hashlib
-import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
 from lowprec._checks import fmt_of
 from lowprec.codec import round_to
-from lowprec.cost._candidates import Candidate
 from lowprec.formats import IntFormat
 from lowprec.quantizers.api import quantize
-from lowprec.study._base import Metric, Workload, least, most
-from lowprec.study._training import Task, check_integer, learning_rate_of, mean_of, task
 from lowprec.study._training_network import Array
-from lowprec.study._training_recipe import Recipe, closest
-from lowprec.study._training_step import Optimizer, Rounded, gradient
+from lowprec.study._training_recipe import check_integer, closest
 
 _CHANGES = ("ef", "ring")
-_DEFAULT = (
-    *("fp32", "fp16", "bf16", "bf16+ring", "e4m3fn", "e5m2", "int8", "int8/64"),
-    *("int4/64", "int4/64+ef", "sign", "sign+ef"),
-)
 
 
 @dataclass(frozen=True)
@@ -47,8 +37,6 @@ class Compression:
         How sums are made: each worker sends its share of a chunk to the chunk's owner, who adds in float32 in the
         order of workers; or a chunk goes around, and every worker adds its share and compresses again. Either way the
         owner compresses the mean once and sends it to all.
-    seed : int
-        Nothing draws by it; settings of a study have one.
 
     Raises
     ------
@@ -68,14 +56,13 @@ class Compression:
     --------
     >>> from lowprec.study import Compression
     >>> Compression.parse("int8/64+ef")
-    Compression(format='int8', block=64, feedback=True, order='owner', seed=0)
+    Compression(format='int8', block=64, feedback=True, order='owner')
     """
 
     format: str = "fp32"
     block: int | None = None
     feedback: bool = False
     order: str = "owner"
-    seed: int = 0
 
     def __post_init__(self) -> None:
         """Refuse what means nothing."""
@@ -132,41 +119,11 @@ class Compression:
         block = int(found[2]) if found[2] else None
         return cls(found[1], block, "ef" in rest, "ring" if "ring" in rest else "owner")
 
-    def with_(self, **changes: Any) -> Self:
-        """Return the same compression with other arguments.
-
-        Parameters
-        ----------
-        **changes
-            Arguments of `Compression`.
-
-        Returns
-        -------
-        Compression
-            A new one.
-
-        Raises
-        ------
-        TypeError, ValueError
-            As `Compression`.
-        """
-        known = ("format", "block", "feedback", "order", "seed")
-        for change in changes:
-            if change not in known:
-                msg = f"`{change}` must be left out for gradients on the wire, which have {', '.join(known)}."
-                raise ValueError(msg)
-        return replace(self, **changes)
-
     @property
     def label(self) -> str:
         """The word."""
         block = "" if self.block is None else f"/{self.block}"
         return f"{self.format}{block}{'+ef' * self.feedback}{'+ring' * (self.order == 'ring')}"
-
-    @property
-    def candidate(self) -> Candidate:
-        """The products of the workers, for their price: they are in fp32."""
-        return Candidate.parse("fp32")
 
     @property
     def bits(self) -> int:
@@ -317,10 +274,10 @@ class AllReduce:
             msg = f"`gradients` must have shape {(workers, self._count)}, got {gradients.shape}."
             raise ValueError(msg)
         if workers == 1:
-            return gradients[0].copy()
-        shares = np.zeros((workers, workers * self.chunk), np.float32)
-        shares[:, : self._count] = gradients
-        shares = shares.reshape(workers, workers, self.chunk)
+            return np.array(gradients[0])
+        filled = np.zeros((workers, workers * self.chunk), np.float32)
+        filled[:, : self._count] = gradients
+        shares = filled.reshape(workers, workers, self.chunk)
         with np.errstate(over="ignore", invalid="ignore"):
             total = self._around(shares) if self._how.order == "ring" else self._owned(shares)
             means = total * np.float32(1 / workers)
@@ -328,7 +285,7 @@ class AllReduce:
             arrived = self._how.sent(wanted)
             if self._how.feedback:
                 self._left_of_means = wanted - arrived
-        return arrived.reshape(-1)[: self._count]
+        return np.asarray(arrived.reshape(-1)[: self._count])
 
     def _owned(self, shares: Array) -> Array:
         """Return sums of chunks (workers, chunk) that their owners make in the order of workers, their own not sent."""
@@ -342,7 +299,7 @@ class AllReduce:
         total = arrived[0].copy()
         for share in arrived[1:]:
             total += share
-        return total
+        return np.asarray(total)
 
     def _around(self, shares: Array) -> Array:
         """Return sums of chunks that go around: chunk c starts at worker c + 1 and ends at c."""
@@ -356,202 +313,4 @@ class AllReduce:
             if self._how.feedback:
                 self._left[sender, chunks] = wanted - arrived
             held = arrived + shares[(chunks + hop + 1) % workers, chunks]
-        return held
-
-
-def train_parallel(
-    compression: Compression,
-    work: Task,
-    *,
-    workers: int = 4,
-    optimizer: str = "sgd",
-    steps: int = 600,
-    batch: int = 128,
-    learning_rate: float | None = None,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """Train a network on several workers that exchange compressed gradients; each computes in fp32.
-
-    Parameters
-    ----------
-    compression : Compression
-        What is done to gradients on the wire.
-    work : Task
-        What is learnt.
-    workers : int
-        How many; each has ``batch / workers`` images of a step.
-    optimizer : {"sgd", "adam"}
-        As in `Recipe`.
-    steps, batch, learning_rate, seed
-        As in `train`.
-
-    Returns
-    -------
-    dict
-        ``losses`` of all steps, ``train_loss``, ``test_loss``, ``megabytes`` that each worker sent in all.
-
-    Raises
-    ------
-    ValueError
-        If workers do not divide the batch.
-    """
-    recipe = Recipe(optimizer=optimizer)
-    rate = learning_rate_of(work.name, optimizer, learning_rate)
-    opt = Optimizer(recipe, work.network.initial(np.random.default_rng([seed, 0])), seed)
-    batches, how = np.random.default_rng([seed, 1]), Rounded(recipe)
-    reduce = AllReduce(compression, workers, work.network.count)
-    losses: list[float] = []
-    for step in range(steps):
-        chosen = batches.permutation(len(work.x))[:batch].reshape(workers, -1)
-        found = [gradient(work.network, opt.parameters, work.x[own], work.targets[own], how) for own in chosen]
-        losses.append(math.fsum(each.loss for each in found) / workers)
-        if not math.isfinite(losses[-1]):
-            break
-        opt.step(reduce(np.stack([each.vector for each in found])), rate * (1 - step / steps))
-    ends = []
-    for x, targets in ((work.x, work.targets), (work.test_x, work.test_targets)):
-        how.begin()
-        ends.append(work.network.loss_of(work.network.forward(opt.parameters, x, how)[1], targets))
-    sent = reduce.bytes_per_worker * steps / 1e6
-    return {
-        "losses": losses + [math.nan] * (steps - len(losses)), "train_loss": ends[0], "test_loss": ends[1],
-        "megabytes": sent, "bytes_per_step": reduce.bytes_per_worker,
-    }  # fmt: skip
-
-
-class DataParallel(Workload):
-    """Data-parallel training with compressed gradients: the workload "data_parallel".
-
-    Parameters
-    ----------
-    task : {"classifier", "autoencoder"}
-        As in `train`.
-    workers : int
-        How many; they divide `batch`.
-    optimizer : {"sgd", "adam"}
-        As in `Recipe`.
-    steps, batch, learning_rate
-        As in `train`.
-    seeds : int or sequence of int
-        One run for each: its parts. An int n stands for 0 to n - 1.
-
-    Raises
-    ------
-    TypeError, ValueError, ImportError
-        As `train`.
-
-    Notes
-    -----
-    A setting is a `Compression`, or its word. ``megabytes`` is what one worker sends in the whole run, in 10**6 bytes,
-    scales and filling included.
-    """
-
-    name = "data_parallel"
-    metrics = (
-        Metric("train_loss", "training loss", "", False, ".5f"),
-        Metric("test_loss", "test loss", "", False, ".5f"),
-        Metric("megabytes", "sent by a worker", "MB", False, ".3f"),
-        Metric("loss_curve", "training loss", "", False, ".5f"),
-    )
-
-    def __init__(
-        self,
-        task: str = "classifier",
-        *,
-        workers: int = 4,
-        optimizer: str = "sgd",
-        steps: int = 300,
-        batch: int = 128,
-        learning_rate: float | None = None,
-        seeds: int | Sequence[int] = 3,
-    ) -> None:
-        work = _task(task)
-        Recipe(optimizer=optimizer)
-        check_integer("workers", workers, 1, 10**4)
-        check_integer("steps", steps, 1, 10**9)
-        check_integer("batch", batch, 1, len(work.x))
-        if batch % workers:
-            msg = f"`workers` must divide `batch`, got {workers} and {batch}."
-            raise ValueError(msg)
-        learning_rate_of(task, optimizer, learning_rate)
-        chosen = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
-        for seed in chosen:
-            check_integer("seeds", seed, 0, 2**31 - 1)
-        if not chosen:
-            msg = "`seeds` must name at least one seed."
-            raise ValueError(msg)
-        self._task, self._seeds, self._every = task, chosen, max(1, steps // 50)
-        self._options: dict[str, Any] = {
-            "workers": workers, "optimizer": optimizer, "steps": steps, "batch": batch, "learning_rate": learning_rate,
-        }  # fmt: skip
-        self.parts = tuple(f"seed {seed}" for seed in chosen)
-        self.source = f"scikit-learn load_digits, {task}, {workers} workers"
-
-    def fingerprint(self) -> str:
-        """Return a hash of the data, the network and the options."""
-        return hashlib.sha256(repr((_task(self._task).digest(), self._seeds, self._options)).encode()).hexdigest()
-
-    def setting(self, word: str) -> Compression:
-        """Return the compression of a word.
-
-        Parameters
-        ----------
-        word : str
-            As `Compression.parse` knows it.
-
-        Returns
-        -------
-        Compression
-            The setting.
-
-        Raises
-        ------
-        ValueError
-            If it is unknown.
-        """
-        return Compression.parse(word)
-
-    def default_settings(self) -> tuple[Any, ...]:
-        """Return the compressions that a study runs if none are given."""
-        return tuple(Compression.parse(word) for word in _DEFAULT)
-
-    def refuses(self, arithmetic: Any) -> str | None:
-        """Say why a setting cannot run: it is no compression."""
-        if isinstance(arithmetic, Compression):
-            return None
-        return "gradients on the wire take compressions, such as 'bf16' or 'int8/64+ef', or a Compression"
-
-    def evaluate(self, arithmetic: Any, part: int) -> dict[str, Any]:
-        """Return what one seed gives.
-
-        Parameters
-        ----------
-        arithmetic : Compression
-            What is done to gradients.
-        part : int
-            Index of the seed.
-
-        Returns
-        -------
-        dict
-            Numbers and lists.
-        """
-        found = train_parallel(arithmetic, _task(self._task), seed=self._seeds[part], **self._options)
-        losses, every = found.pop("losses"), self._every
-        count = len(losses) // every
-        curve = [mean_of(losses[at * every : (at + 1) * every]) for at in range(count)]
-        return found | {"steps": [(at + 1) * every for at in range(count)], "loss_curve": curve}
-
-    def summarise(self, parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Return a record's part: means, the least and the largest, of the curve place by place."""
-        record: dict[str, Any] = super().summarise(parts)
-        columns = list(zip(*(part["loss_curve"] for part in parts), strict=True))
-        record["loss_curve"] = [mean_of(column) for column in columns]
-        if len(parts) > 1:
-            record["loss_curve_low"] = [least(column) for column in columns]
-            record["loss_curve_high"] = [most(column) for column in columns]
-        return record
-
-
-def _task(name: str) -> Task:
-    return task(name)
+        return np.asarray(held)

@@ -32,6 +32,12 @@ WORKLOADS: Mapping[str, Entry] = {
     "digits": Entry("lowprec.study.workloads", "digits", "a small network on scikit-learn's handwritten digits"),
     "matmul": Entry("lowprec.study._matmul", "matmul", "products of random matrices, from short sums to long ones"),
     "smollm2": Entry("lowprec.study._smollm2", "smollm2", "a language model of 135 million parameters on news text"),
+    "training": Entry(
+        "lowprec.study._training_workload", "Training", "mixed-precision training by recipes, on handwritten digits"
+    ),
+    "data_parallel": Entry(
+        "lowprec.study._compression_workload", "DataParallel", "gradients compressed between data-parallel workers"
+    ),
     "ppocr": Entry("lowprec.study._ppocr", "PPOCR", "a recogniser of text lines, PP-OCRv4, on rendered lines"),
 }
 PREFIXES: Mapping[str, Entry] = {

@@ -197,6 +197,9 @@ class _Start(NamedTuple):
         """Return the setting with all that the lists say."""
         if self.made is not None:
             if not isinstance(self.made, Arithmetic):
+                changes = given | ({"seed": self.seed} if self.seed else {})
+                if changes and callable(getattr(self.made, "with_", None)):
+                    return self.made.with_(**changes)
                 if given:
                     msg = f"{', '.join(given)} must not be given for {self.made.label}, which says all of it."
                     raise ValueError(msg)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -129,7 +130,8 @@ def folded_sum(values: Array) -> float:
     return float(values[0]) if count else 0.0
 
 
-class Network(NamedTuple):
+@dataclass(frozen=True)
+class Network:
     """A multilayer perceptron and its loss.
 
     Parameters
@@ -271,7 +273,7 @@ class Network(NamedTuple):
         """
         dtype = output.dtype.type
         if self.loss == "squared":
-            return (output - targets.astype(output.dtype)) * dtype(2 * scale / output.size)
+            return np.asarray((output - targets.astype(output.dtype)) * dtype(2 * scale / output.size))
         wide = output.astype(np.float64)
         powers = exponential(wide - wide.max(axis=1, keepdims=True))
         total = powers[:, 0].copy()
@@ -279,7 +281,7 @@ class Network(NamedTuple):
             total += column
         share = powers / total[:, None]
         share[np.arange(len(targets)), targets] -= 1
-        return share.astype(output.dtype) * dtype(scale / len(output))
+        return np.asarray(share.astype(output.dtype) * dtype(scale / len(output)))
 
     def backward(
         self,

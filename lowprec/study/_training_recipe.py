@@ -305,3 +305,30 @@ def closest(value: Any, known: Any) -> str:
     """
     close = difflib.get_close_matches(str(value), list(known), n=2, cutoff=0.5)
     return f"; the closest: {', '.join(map(repr, close))}" if close else ""
+
+
+def check_integer(name: str, value: Any, low: int, high: int) -> None:
+    """Refuse what is no integer, or out of range.
+
+    Parameters
+    ----------
+    name : str
+        Of the argument.
+    value : object
+        What was given.
+    low, high : int
+        What it must lie within.
+
+    Raises
+    ------
+    TypeError
+        If it is no integer.
+    ValueError
+        If it is out of range.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        msg = f"`{name}` must be an integer, got {value!r} of type {type(value).__name__}."
+        raise TypeError(msg)
+    if not low <= value <= high:
+        msg = f"`{name}` must be from {low} to {high}, got {value}."
+        raise ValueError(msg)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowprec.formats import FloatFormat
-from lowprec.nn._arithmetic import scale_exponent
+from lowprec.nn._operands import scale_exponent
 
 
 class DynamicLossScale:

@@ -215,12 +215,12 @@ class Optimizer:
         one = np.float32(1)
         if self._recipe.optimizer == "sgd":
             self._first = _round(_MOMENTUM * self._first + vector, self._states)
-            return rate * self._first
+            return np.asarray(rate * self._first)
         self._first = _round(_BETA1 * self._first + (one - _BETA1) * vector, self._states)
         self._second = _round(_BETA2 * self._second + (one - _BETA2) * (vector * vector), self._states)
         first = self._first / np.float32(1 - 0.9**self.steps)
         second = self._second / np.float32(1 - 0.999**self.steps)
-        return rate * first / (np.sqrt(second) + _EPSILON)
+        return np.asarray(rate * first / (np.sqrt(second) + _EPSILON))
 
     def _changed(self, before: Vector, update: Vector) -> Vector:
         """Return the weights after an update."""
