@@ -3,10 +3,10 @@
 Those are `lp.rtl.stored()` and ``lowprec/cost/data/further.csv``, units further from what the formulas were found on.
 Prints one line per group of units; with ``--designs`` one per design::
 
-    python scripts/compare_gates.py [--designs] [--synthesise]
+    python scripts/compare_gates.py [--designs] [--synthesise | --new]
 
-With ``--synthesise`` the gates of ``further.csv`` are found anew first (pyosys 0.70, minutes); a line that is new to it
-has none before.
+With ``--synthesise`` the gates of ``further.csv`` are found anew first (pyosys 0.70, minutes), with ``--new`` those of
+lines that have none.
 """
 
 from __future__ import annotations
@@ -45,6 +45,12 @@ def formats(words: str) -> Any:
     return each[0] if len(each) == 1 else tuple(each)
 
 
+def model(row: Any) -> Any:
+    """Return the accumulator of a unit, or None: ``cut13`` adds all lanes at once, cut at 13 fraction bits."""
+    cut = row.accumulator.removeprefix("cut")
+    return lp.FusedTruncated(int(row.lanes), int(cut)) if cut != row.accumulator else row.accumulator or None
+
+
 def part(group: str, name: str, cells: Any, keep: bool = False) -> Cost:
     """Return a float adder, a float multiplier or a readout, which lp.cost has as parts of units."""
     words = _bill.split(group, keep)
@@ -65,8 +71,8 @@ def closed_form(row: Any) -> Cost | None:
     if row.unit == "cast":
         return lp.cost.cast(fmt, row.to, rounding=rounding)
     if row.unit == "dot":
-        accumulator = row.accumulator or "fp32"
-        return lp.cost.dot(fmt, int(row.lanes), accumulator, rounding="toward_zero", register=False)
+        how = {} if row.accumulator.startswith("cut") else {"rounding": "toward_zero"}
+        return lp.cost.dot(fmt, int(row.lanes), model(row) or "fp32", register=False, **how)
     if row.unit == "add":
         return part("float add", row.unit, _units.add(lp.format(fmt), NE, keep == "keep"), keep == "keep")
     if row.unit == "multiply":
@@ -86,6 +92,7 @@ class Further(NamedTuple):
     fmt: str
     accumulator: str
     kind: str
+    lanes: str
     to: str
     rounding: str
     subnormals: str
@@ -95,7 +102,7 @@ class Further(NamedTuple):
     def emit(self) -> Any:
         """Write the design."""
         how = {name: getattr(self, name) or None for name in ("kind", "to", "rounding", "subnormals")}
-        return lp.rtl.emit(formats(self.fmt), self.accumulator or None, unit=self.unit, **how)
+        return lp.rtl.emit(formats(self.fmt), model(self), unit=self.unit, **how)
 
     def synthesised(self) -> Further:
         """Find the gates anew."""
@@ -134,10 +141,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--designs", action="store_true", help="print every design")
     parser.add_argument("--synthesise", action="store_true", help="find the gates of further.csv anew")
+    parser.add_argument("--new", action="store_true", help="synthesise only those of its lines that have no gates yet")
     options = parser.parse_args()
-    if options.synthesise:
+    if options.synthesise or options.new:
         with ThreadPoolExecutor(2) as pool:
-            found = list(pool.map(Further.synthesised, further()))
+            anew = options.synthesise
+            found = list(pool.map(lambda row: row.synthesised() if anew or not row.ge else row, further()))
         with FURTHER.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file, lineterminator="\n").writerows([Further._fields, *found])
     rows = list(compared())

@@ -58,8 +58,9 @@ def cast(source: Any, to: Any, *, rounding: str = "nearest_even", subnormals: st
     name = f"cast {a} to {b} ({how}, subnormals {'kept' if keep else 'flushed'})"
     if isinstance(a, FloatFormat) and isinstance(b, FloatFormat):
         parts = calibrated(_units.cast(a, b, how, keep), "cast")
-        group = "cast toward zero" if how in _CUT else "cast"
-        return Cost.of(Bill(name, 0, parts, groups=("cast without rounding" if a.precision <= b.precision else group,)))
+        exact = a.precision <= b.precision and (b.emin <= a.emin or not keep)
+        group = "cast without rounding" if exact else "cast toward zero" if how in _CUT else "cast"
+        return Cost.of(Bill(name, 0, parts, groups=(group,)))
     cells: dict[str, Cells]
     shape_a, shape_b = operand_of(a), operand_of(b)
     if isinstance(b, FloatFormat):

@@ -150,15 +150,16 @@ def cast(source: FloatFormat, to: FloatFormat, rounding: Rounding, keep_subnorma
     dropped = max(0, source.precision - to.precision)
     narrower = to.exponent_bits < source.exponent_bits or to.bias != source.bias
     kept = to.bits - 1
+    lost = dropped or (to.precision if keep_subnormals and to.emin > source.emin else 0)  # small results move right
     parts: dict[str, Cells] = {
         "exponents": {"HA": source.exponent_bits} if narrower else {},
         "round": total(
-            rounder(to.precision - 1, dropped, to.exponent_bits, rounding) if dropped else {},
+            rounder(to.precision - 1, lost, to.exponent_bits, rounding) if lost else {},
             {"OR": dropped},
         ),
         "specials": {"AND": source.exponent_bits + kept, "OR": kept},
     }
-    if keep_subnormals and narrower and dropped:
+    if keep_subnormals and narrower and lost:
         parts["subnormals"] = total(
             _blocks.shift_within(to.precision + 1, to.precision), {"OR": to.precision, "HA": to.exponent_bits}
         )
