@@ -228,7 +228,7 @@ def convolution(
     >>> import numpy as np, lowprec as lp
     >>> x, w = np.ones((1, 2, 8), np.float32), np.full((1, 2, 3), 0.1, np.float32)
     >>> lp.nn.convolution(lp.nn.Arithmetic("bf16"), x, w, stride=2)
-    array([[[0.6005859, 0.6005859, 0.6005859]]], dtype=float32)
+    array([[[0.60058594, 0.60058594, 0.60058594]]], dtype=float32)
     """
     images = np.asarray(x)
     shape = w.values if isinstance(w, PreparedKernel) else np.asarray(w)

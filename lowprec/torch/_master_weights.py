@@ -125,11 +125,11 @@ def master_weights(
     >>> w.grad = torch.ones(1000)
     >>> with lp.torch.master_weights(optimizer, "bf16"):
     ...     optimizer.step()
-    >>> float(w.mean())
+    >>> w.mean().item()
     1.0
     >>> with lp.torch.master_weights(optimizer, "bf16", rounding="stochastic", seed=1):
     ...     optimizer.step()
-    >>> 0.9985 < float(w.mean()) < 0.9995
+    >>> 0.9985 < w.mean().item() < 0.9995
     True
     """
     if not isinstance(optimizer, torch.optim.Optimizer):
