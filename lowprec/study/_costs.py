@@ -92,8 +92,10 @@ def _of(candidate: Candidate) -> tuple[Prices, str | None]:
     except ValueError:
         energy = None
     name = None if ge is None else f"dot{unit.lanes}" if unit.lanes else str(candidate.preset or "MAC")
-    gates = (None, None, None) if ge is None else (float(ge), float(ge.low), float(ge.high))
-    return Prices(candidate.family, *gates, name, bits, energy), reason
+    found = Prices(family=candidate.family, ge_unit=name, bits_per_weight=bits, energy_pj=energy)
+    if ge is None:
+        return found, reason
+    return found._replace(ge=float(ge), ge_low=float(ge.low), ge_high=float(ge.high)), None
 
 
 def _pricing(cost: str) -> Pricing:

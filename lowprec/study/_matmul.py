@@ -15,6 +15,7 @@ from lowprec.accumulators import Exact
 from lowprec.cost._accuracy import max_ulp
 from lowprec.cost._emulation import divisor
 from lowprec.nn import Arithmetic
+from lowprec.nn._operands import is_scaled
 from lowprec.study._base import Metric, Workload
 from lowprec.study._matmul_data import DISTRIBUTIONS, operands
 
@@ -55,8 +56,8 @@ class Matmul(Workload):
     source: str = field(default="random numbers; exact sums by math.fsum", init=False)
     metrics: tuple[Metric, ...] = field(
         default=(
-            Metric("sum_error", "error of the sum over |x| |w|", "", False, ".1e"),
             Metric("error", "relative error", "", False, ".1e"),
+            Metric("sum_error", "error of the sum over |x| |w|", "", False, ".1e"),
             Metric("format_error", "error of the format alone", "", False, ".1e"),
             Metric("bias", "bias of the sum", "", False, "+.1e"),
             Metric("sqnr_db", "SQNR", "dB", True, ".1f"),
@@ -297,7 +298,8 @@ def _exact_twin(arithmetic: Arithmetic, k: int) -> Arithmetic | None:
     except ValueError:
         return None
     model = arithmetic.candidate.model()
-    if any(divisor(fmt, model, k) != divisor(fmt, Exact(), k) for fmt in arithmetic.formats):
+    scaled = [fmt for fmt in arithmetic.formats if is_scaled(fmt, arithmetic.scales)]
+    if any(divisor(fmt, model, k) != divisor(fmt, Exact(), k) for fmt in scaled):
         return None
     return twin
 
@@ -331,8 +333,8 @@ def _measures(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     drift, magnitude = total("drift"), total("magnitude")
     results = total("results")
     return {
-        "sum_error": ratio("sum_noise", "sizes"),
         "error": error,
+        "sum_error": ratio("sum_noise", "sizes"),
         "format_error": ratio("format_noise", "signal"),
         "bias": drift / magnitude if drift is not None and magnitude else None,
         "sqnr_db": None if error is None else math.inf if error == 0 else -20 * math.log10(error),

@@ -23,6 +23,7 @@ from lowprec.study._plots_common import (
     percent,
     said,
     spread,
+    subject,
 )
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def figure(result: StudyResult, table: Sequence[Record], metrics: Sequence[Any])
     for axes, points in zip(grid, panels, strict=True):
         _panel(axes, points)
     samples = "" if result.samples is None else f": {result.samples} samples"
-    grid[0].set_title(f"{result.workload}{samples}", loc="left", fontsize=9)
+    grid[0].set_title(f"{subject(result.workload, result.axes, table)}{samples}", loc="left", fontsize=9)
     grid[-1].set_xlabel("Bits per value")
     _legend(grid, panels)
     drawn.draw_without_rendering()

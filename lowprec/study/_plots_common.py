@@ -13,6 +13,8 @@ Record = Mapping[str, Any]
 
 GAP_POINTS = 8.2
 OFFSET_POINTS = 7.0
+BOUNDED = "sum_error"
+"""The measure that theory bounds: the error of sums over ``|x| |w|``."""
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
 _LOGARITHMIC = 50.0
 
@@ -156,8 +158,18 @@ def halo(axes: Any) -> None:
     """Make labels readable where they stand on lines."""
     effects = require("matplotlib.patheffects", "A plot")
     for text in axes.texts:
-        if text.get_gid() == "label":
+        if text.get_gid() in ("label", "note", "theory"):
             text.set_path_effects([effects.withStroke(linewidth=1.8, foreground="white", alpha=0.85)])
+
+
+def subject(workload: str, axes: Sequence[str], table: Sequence[Record]) -> str:
+    """Return what a figure shows: the workload, and values that all of its records have of what else varies."""
+    words = [workload]
+    for name in axes:
+        values = list(dict.fromkeys(record.get(name) for record in table))
+        if len(values) == 1:
+            words.append(values[0] if isinstance(values[0], str) else f"{name} = {values[0]}")
+    return ", ".join(words)
 
 
 def said(names: Sequence[str], width: int = 110) -> str:

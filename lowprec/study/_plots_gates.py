@@ -11,7 +11,7 @@ import numpy as np
 from lowprec._drawing import COLOURS, LABEL_POINTS, LEGEND, MARKERS, Label, blank, label_points
 from lowprec.cost._pareto_result import front
 from lowprec.study._extras import require
-from lowprec.study._plots_common import Record, axis_label, halo, logarithmic, namer, number, percent, said
+from lowprec.study._plots_common import Record, axis_label, halo, logarithmic, namer, number, percent, said, subject
 
 if TYPE_CHECKING:
     from lowprec.study.result import StudyResult
@@ -73,7 +73,7 @@ def figure(result: StudyResult, table: Sequence[Record], metric: Any) -> Any:
     _ticks(axes, [number(record, "ge") for record in rows])
     axes.set_xlabel("Gate equivalents per product, less is better")
     axes.set_ylabel(axis_label(metric))
-    axes.set_title(f"{result.workload}: what accuracy costs", loc="left", fontsize=9)
+    axes.set_title(f"{subject(result.workload, result.axes, table)}: what accuracy costs", loc="left", fontsize=9)
     missing = [name(record) for record in table if record not in rows]
     below = [f"not drawn: {said(missing, 100)}"] if missing else []
     named = list(zip(rows, on, strict=True))

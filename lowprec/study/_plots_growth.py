@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lowprec._drawing import LABEL_POINTS, LEGEND, blank
+from lowprec._drawing import LEGEND, blank
+from lowprec.formats import FloatFormat
+from lowprec.formats import format as find
 from lowprec.study._extras import require
 from lowprec.study._plots_common import (
+    BOUNDED,
     Record,
     axis_label,
+    halo,
     label_ends,
     line_style,
     logarithmic,
@@ -21,6 +26,7 @@ from lowprec.study._plots_common import (
     number,
     percent,
     said,
+    subject,
     widest,
 )
 
@@ -52,7 +58,7 @@ def figure(result: StudyResult, table: Sequence[Record], metric: Any, axis: str,
     matplotlib.figure.Figure
         Lines with their names at their right ends, bars from the lowest to the highest part (seed, window). Values
         that have no place on the axis (infinite, NaN, zero) end or interrupt their line, and are named below the
-        panel. If the workload says that its measure is an error relative to ``|x| |w|``, the worst case ``n u``
+        panel. For ``sum_error``, an error relative to ``|x| |w|``, the worst case ``n u``
         (dotted) and the random walk ``sqrt(n) u`` (dashed) of up to three accumulators are drawn in grey.
 
     Raises
@@ -77,22 +83,23 @@ def figure(result: StudyResult, table: Sequence[Record], metric: Any, axis: str,
     for at, (axes, kind) in enumerate(zip(grid.flat, kinds, strict=False)):
         part = [record for record in table if panel is None or record[panel] == kind]
         _axes(axes, part, axis, log)
-        axes.set_title(result.workload if panel is None else str(kind), loc="left", fontsize=9)
-        if at % across == 0:
-            axes.set_ylabel(axis_label(metric))
-            percent(axes.yaxis, metric)
+        axes.set_title(
+            subject(result.workload, result.axes, part) if panel is None else str(kind), loc="left", fontsize=9
+        )
+        percent(axes.yaxis, metric)
         if at >= len(kinds) - across:
             axes.set_xlabel(f"{axis}, products per sum" if axis == "K" else axis)
+    drawn.supylabel(axis_label(metric), fontsize=8.5)
     for axes in grid.flat[len(kinds) :]:
         axes.set_axis_off()
     ends = [
         _lines(axes, [r for r in table if panel is None or r[panel] == kind], metric, axis, name, names, log)
         for axes, kind in zip(grid.flat, kinds, strict=False)
     ]
-    limits = _limits(finite, log)
+    limits = _limits(finite, log, room=any(axes.texts for axes in grid.flat))
     for axes in grid.flat[: len(kinds)]:
         axes.set_ylim(limits)
-    theory = _theory(result, table, metric, axis)
+    theory = _theory(table, metric, axis)
     for axes in grid.flat[: len(kinds)]:
         _draw_theory(axes, theory)
     if theory:
@@ -100,6 +107,7 @@ def figure(result: StudyResult, table: Sequence[Record], metric: Any, axis: str,
     make_room(drawn, grid, margin)
     for axes, found in zip(grid.flat, ends, strict=False):
         label_ends(axes, found)
+        halo(axes)
     return drawn
 
 
@@ -114,14 +122,10 @@ def _axes(axes: Any, part: Sequence[Record], axis: str, log: bool) -> None:
     if min(ticks) > 0:
         axes.set_xscale("log", base=2)
     if len(ticks) <= 12:
-        axes.set_xticks(ticks, labels=[_power(tick) for tick in ticks])
+        powers = max(ticks) > 999 and all(tick > 0 and math.log2(tick).is_integer() for tick in ticks)
+        words = [f"$2^{{{int(math.log2(tick))}}}$" if powers else f"{tick:g}" for tick in ticks]
+        axes.set_xticks(ticks, labels=words)
         axes.set_xticks([], minor=True)
-
-
-def _power(value: float) -> str:
-    """Return a power of two as one where that is short to read."""
-    exponent = math.log2(value) if value > 0 else 0.5
-    return f"$2^{{{int(exponent)}}}$" if exponent == int(exponent) and exponent > 6 else f"{value:g}"
 
 
 def _lines(
@@ -144,18 +148,19 @@ def _lines(
         barred = good & np.isfinite(low) & np.isfinite(high) & ((low > 0) | (not log))
         if barred.any():
             axes.vlines(x[barred], low[barred], high[barred], color=style["color"], alpha=0.4, linewidth=1.4, zorder=2)
-        if not good.all():
-            worst = y[~good]
-            words = {"inf": "overflows", "nan": "NaN"}
-            what = words.get(str(abs(worst[-1])), f"{worst[-1]:g}")
-            missing.append(f"{said_name}: {what} at {', '.join(f'{value:g}' for value in x[~good])}")
+        given = np.array([record.get(metric.name) is not None for record in rows])
+        lost = given & ~good
+        for value in dict.fromkeys(y[lost].tolist()):
+            places = x[lost & ((y == value) | (np.isnan(y) & math.isnan(value)))]
+            words = f"{places[0]:g}" if len(places) == 1 else f"{places[0]:g} to {places[-1]:g}"
+            missing.append(f"{said_name} ({value:g} at {words})")
     if missing:
         axes.text(
             0.015,
             0.985,
-            "not drawn: " + said(missing, 90),
+            textwrap.fill(f"not drawn: {said(missing, 110)}", 64),
             transform=axes.transAxes,
-            fontsize=LABEL_POINTS - 1,
+            fontsize=5.8,
             va="top",
             color="#555555",
             wrap=False,
@@ -164,24 +169,22 @@ def _lines(
     return ends
 
 
-def _limits(finite: list[float], log: bool) -> tuple[float, float]:
-    """Return limits with room around all values."""
+def _limits(finite: list[float], log: bool, *, room: bool) -> tuple[float, float]:
+    """Return limits with room around all values, more of it above for what is not drawn."""
     if not finite:
         return 0.0, 1.0
     if log:
         positive = [value for value in finite if value > 0]
-        return min(positive) / 2.5, max(positive) * 4
+        low, high = min(positive) / 2.5, max(positive) * 2.5
+        return low, high * (high / low) ** (0.1 if room else 0.0)
     span = (max(finite) - min(finite)) or abs(max(finite)) or 1.0
-    return min(finite) - 0.06 * span, max(finite) + 0.12 * span
+    return min(finite) - 0.06 * span, max(finite) + (0.16 if room else 0.06) * span
 
 
-def _theory(result: StudyResult, table: Sequence[Record], metric: Any, axis: str) -> list[tuple[str, Any, float]]:
+def _theory(table: Sequence[Record], metric: Any, axis: str) -> list[tuple[str, Any, float]]:
     """Return the unit roundoffs of accumulators that round each sum to a format, the finest and coarsest first."""
-    if metric.name not in getattr(result, "bounded", ()):
+    if metric.name != BOUNDED:
         return []
-    from lowprec.formats import FloatFormat
-    from lowprec.formats import format as find
-
     found: dict[float, str] = {}
     for word in dict.fromkeys(str(record["accumulator"]) for record in table):
         try:
@@ -202,12 +205,11 @@ def _draw_theory(axes: Any, theory: list[tuple[str, Any, float]]) -> None:
         k = np.geomspace(ends[0], ends[1], 33)
         for power, dashes in ((1.0, (0, (1, 1.6))), (0.5, (0, (5, 3)))):
             axes.plot(k, k**power * u, color="#8a8a8a", linewidth=0.8, linestyle=dashes, zorder=1, scalex=False)
-        x, y = ends[0], ends[0] ** 0.5 * u
+        x = ends[0] ** 0.6 * ends[1] ** 0.4
+        y = x**0.5 * u
         if bottom < y < top:
-            axes.annotate(
-                word, (x, y), xytext=(-2, 0), textcoords="offset points", fontsize=6, color="#777777", ha="right",
-                va="center", gid="theory",
-            )  # fmt: skip
+            style = {"fontsize": 6.0, "color": "#707070", "ha": "right", "va": "bottom", "gid": "theory"}
+            axes.annotate(word, (x, y), xytext=(0, 1), textcoords="offset points", **style)
     axes.set_ylim(bottom, top)
 
 

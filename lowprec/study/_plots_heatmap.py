@@ -10,7 +10,7 @@ import numpy as np
 
 from lowprec._drawing import LABEL_POINTS, blank, text_size
 from lowprec.study._extras import require
-from lowprec.study._plots_common import Record, axis_label, logarithmic, number, percent, short
+from lowprec.study._plots_common import Record, axis_label, logarithmic, number, percent, short, subject
 
 if TYPE_CHECKING:
     from lowprec.study.result import StudyResult
@@ -72,14 +72,9 @@ def figure(result: StudyResult, table: Sequence[Record], metric: Any, panel: str
         bar.set_label(axis_label(metric), fontsize=8)
         percent(bar.ax.yaxis, metric)
         bar.outline.set_linewidth(0.5)
-    drawn.suptitle(_title(result, table, panel), x=0.01, ha="left", fontsize=9)
+    title = f"{subject(result.workload, result.axes, table)}: format by accumulator"
+    drawn.suptitle(title, x=0.01, ha="left", fontsize=9)
     return drawn
-
-
-def _title(result: StudyResult, table: Sequence[Record], panel: str | None) -> str:
-    """Say what ran, and which value of the other columns is drawn."""
-    fixed = [f"{name} = {table[0][name]}" for name in result.axes if name != panel]
-    return ", ".join([f"{result.workload}: format by accumulator", *fixed])
 
 
 def _row(record: Record) -> str:

@@ -54,7 +54,9 @@ def view(result: StudyResult) -> tables.Table:
         rows.append(cells)
     kept = [at for at in range(len(columns)) if at == 0 or any(row[at] for row in rows)]
     columns, rows = [columns[at] for at in kept], [[row[at] for at in kept] for row in rows]
-    optional = [name for name in ("GE", "scaled", "sum in", "bits", "lowest to highest") if name in _plain(columns)]
+    optional: list[str] = [
+        name for name in ("GE", "scaled", "sum in", "bits", "lowest to highest") if name in _plain(columns)
+    ]
     optional += [heading(metric) for metric in reversed(scalars[2:]) if heading(metric) in _plain(columns)]
     return tables.Table(columns, rows, _title(result), result.notes, optional)
 
@@ -69,7 +71,9 @@ def _pivot(result: StudyResult, axis: str) -> tables.Table:
         place = (*(str(record[name]) for name in others), str(record["label"]))
         cells.setdefault(place, {})[record[axis]] = text(record.get(metric.name), metric)
     columns = [*(f"<{name}" for name in others), "<setting", *(f"{axis}={_bits(value)}" for value in values)]
-    rows = [[*place, *(row.get(value, "") for value in values)] for place, row in cells.items()]
+    order = [list(dict.fromkeys(str(record[name]) for record in result.table)) for name in others]
+    places = sorted(cells, key=lambda place: [names.index(word) for names, word in zip(order, place, strict=False)])
+    rows = [[*place, *(cells[place].get(value, "") for value in values)] for place in places]
     for above, row in reversed(list(pairwise(rows))):
         for at in range(len(others)):
             if above[: at + 1] == row[: at + 1]:

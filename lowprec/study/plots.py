@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lowprec._drawing import STYLE
 from lowprec.study import _plots_bits, _plots_curves, _plots_gates, _plots_growth, _plots_heatmap
 from lowprec.study._extras import require
-from lowprec.study._plots_common import Record, logarithmic, number
+from lowprec.study._plots_common import BOUNDED, Record, logarithmic, number
 from lowprec.study._views import is_curve
 
 if TYPE_CHECKING:
@@ -177,7 +177,8 @@ def figure(
     if axis is None:  # as `kinds` says
         msg = "`kind` must be one that these records can be drawn as; 'growth' needs a column of numbers that varies."
         raise ValueError(msg)
-    return _plots_growth.figure(result, table, metrics[0], axis, panel)
+    bounded = [each for each in metrics if each.name == BOUNDED and metric is None]
+    return _plots_growth.figure(result, table, (bounded or metrics)[0], axis, panel)
 
 
 def _kind(result: StudyResult, kind: Any) -> str:
