@@ -135,7 +135,7 @@ def transposed_window(
     --------
     >>> from lowprec.study._onnx_convolution import transposed_window
     >>> transposed_window((1, 3, 8), (3, 4, 3), strides=[2], output_shape=[16]).sides
-    ((0, 1),)
+    ((1, 0),)
     """
     axes, kernel = len(x) - 2, tuple(w[2:])
     _check_kernel(kernel, kernel_shape)
@@ -146,7 +146,7 @@ def transposed_window(
         aims = list(output_shape)[-axes:] if output_shape else [n * s for n, s in zip(lengths, stride, strict=True)]
         full = _full(lengths, kernel, stride, dilation, longer)
         totals = [whole - aim for whole, aim in zip(full, aims, strict=True)]
-        sides = tuple(_halves(total, larger_last=auto_pad != "SAME_LOWER") for total in totals)
+        sides = tuple(_halves(total, larger_last=auto_pad == "SAME_UPPER") for total in totals)
     elif auto_pad == "VALID" or not pads:
         sides = ((0, 0),) * axes
     else:

@@ -219,16 +219,14 @@ def _read(file: Path) -> dict[str, Array]:
         msg = f"`inputs` must name an .npz file, got {str(file)!r}, which is not there."
         raise FileNotFoundError(msg)
     try:
-        with np.load(file, allow_pickle=False) as content:
-            if not isinstance(content, np.lib.npyio.NpzFile):
-                msg = f"`inputs` must name an .npz file with an array for each input, got one array in {str(file)!r}."
-                raise ValueError(msg)
+        content = np.load(file, allow_pickle=False)
+        if not isinstance(content, np.lib.npyio.NpzFile):
+            msg = f"`inputs` must name an .npz file with an array for each input, got one array in {str(file)!r}."
+            raise TypeError(msg)
+        with content:
             return {name: content[name] for name in content.files}
-    except (zipfile.BadZipFile, EOFError, OSError, KeyError) as error:
+    except (zipfile.BadZipFile, EOFError, OSError, KeyError, ValueError) as error:
         msg = f"`inputs` must name an .npz file, got {str(file)!r}, which cannot be read: {error}."
-        raise ValueError(msg) from None
-    except AttributeError:
-        msg = f"`inputs` must name an .npz file with an array for each input, got one array in {str(file)!r}."
         raise ValueError(msg) from None
 
 

@@ -21,8 +21,7 @@ PRODUCTS = (
 )
 """Operators that form products as well and are run as onnx.reference runs them."""
 
-_RANDOM = ("Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform")
-_RANDOM_LIKE = ("RandomUniformLike", *_RANDOM)
+_DRAWN = ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
 _FIRST_BATCH_NORMALIZATION = 7
 
 
@@ -235,6 +234,9 @@ def _check_opsets(onnx: Any, proto: Any, file: Path) -> None:
                 f"{file.name!r} is of opset {each.version}."
             )
             raise ValueError(msg)
+    for each in proto.graph.output:
+        if each.type.HasField("tensor_type"):
+            each.type.tensor_type.shape.SetInParent()  # onnx.checker wants one, which nothing here needs
     try:
         onnx.checker.check_model(proto)
     except Exception as error:  # ValidationError, or what protobuf raises of models over two gigabytes
@@ -256,6 +258,12 @@ def _check_operators(onnx: Any, proto: Any, file: Path) -> None:
             continue
         if word in EMULATED:
             continue
+        if word in _DRAWN and not any(each.name == "seed" for each in node.attribute):
+            msg = (
+                f"`workload` must give the same numbers twice; {file.name!r} draws random ones in {word} without a "
+                "`seed`; export the model for inference, or give the operator a seed."
+            )
+            raise ValueError(msg)
         if word == "BatchNormalization" and versions.get("", 1) < _FIRST_BATCH_NORMALIZATION:
             missing[f"{word} of opset {versions.get('', 1)}"] = 1
             continue
@@ -301,7 +309,7 @@ def _constants(graph: Any, held: set[str]) -> frozenset[str]:
             for attribute in graphs:
                 for one in ((attribute.g,) if attribute.HasField("g") else ()) + tuple(attribute.graphs):
                     look(one)
-            if not graphs and node.op_type not in _RANDOM_LIKE and all(name in known for name in node.input if name):
+            if not graphs and node.op_type not in _DRAWN and all(name in known for name in node.input if name):
                 known.update(node.output)
 
     look(graph)
