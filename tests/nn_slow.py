@@ -84,11 +84,11 @@ def scaled_rows(m: Matrix, fmt: Any, scales: str, divisor: float | None = None) 
 
 def unscaled_rows(m: Matrix, fmt: Any) -> Scaled:
     """Return the codes of a format that takes numbers as they are, with the scale 1."""
-    return Scaled([Row([encode(v, fmt, overflow="saturate") for v in row], fmt, (1.0,)) for row in m])
+    return Scaled([Row([encode(v, fmt) for v in row], fmt, (1.0,)) for row in m])
 
 
 def stored(m: Matrix, fmt: Any, block: int | None) -> Matrix:
-    """Round to a format and back to float32: per output, per block, per tensor for floats below 16 bits, or as it is."""
+    """Round to a format and back to float32: by output, by block, by tensor for floats below 16 bits, or as it is."""
     if not m or not m[0]:
         return m
     if isinstance(fmt, lp.BlockFormat):
@@ -132,7 +132,7 @@ def product(how: Slow, x: Matrix, w: Matrix, bias: Sequence[float] | None = None
     whole = any(isinstance(f, lp.IntFormat) for f in pair)
     if scales == "auto":
         scales = "row" if whole else "tensor"
-    if scales == "power_of_two" and not whole:
+    if scales == "power_of_two" and not whole and any(_narrow(f) for f in pair):
         return _by_powers(how, x, w, pair, bias, keep)
     if scales == "power_of_two":
         scales = "row"
@@ -200,8 +200,8 @@ def _kept(codes: Sequence[Any], kept: Sequence[bool] | None) -> list[Any]:
     return list(codes) if kept is None else [code for code, one in zip(codes, kept, strict=True) if one]
 
 
-def _plain(how: Slow, x: Matrix, w: Matrix, pair: Any, bias: Any, keep: Mask | None, exponent: int = 0) -> Matrix:
-    """Return the product of numbers that are rounded as they are; `exponent` of the scales that are taken out."""
+def _plain(how: Slow, x: Matrix, w: Matrix, pair: Any, bias: Any, keep: Mask | None) -> Matrix:
+    """Return the product of numbers that are rounded as they are."""
     model = how.model or lp.Sequential("fp32")
     out = model.result_format or lp.format("fp32")
     a, b = ([[encode(v, f, rounding=how.rounding) for v in row] for row in m] for m, f in ((x, pair[0]), (w, pair[1])))
@@ -212,7 +212,7 @@ def _plain(how: Slow, x: Matrix, w: Matrix, pair: Any, bias: Any, keep: Mask | N
             kept = None if keep is None else keep[n]
             code = accumulate(model, _kept(row, kept), _kept(other, kept), formats=pair)
             r = decode(code, out)
-            if bias is not None and not exponent:
+            if bias is not None:
                 r = fma(round_to(bias[n], out), 1.0, r, out)
             sums.append(r)
         result.append(sums)
@@ -225,7 +225,7 @@ def _by_powers(how: Slow, x: Matrix, w: Matrix, pair: Any, bias: Any, keep: Mask
     for m, fmt in ((x, pair[0]), (w, pair[1])):
         e = 0
         largest = max((abs(v) for v in flat(m)), default=0.0)
-        if fmt.bits < 16 and largest > 0:
+        if fmt.bits < 16 and largest > 0 and all(map(math.isfinite, flat(m))):
             limit = min(Fraction(fmt.max), Fraction(2**16))
             while Fraction(largest) * Fraction(2) ** (e + 1) <= limit:
                 e += 1
@@ -233,11 +233,19 @@ def _by_powers(how: Slow, x: Matrix, w: Matrix, pair: Any, bias: Any, keep: Mask
                 e -= 1
         exponents.append(e)
         multiplied.append([[math.ldexp(v, e) for v in row] for row in m])
-    total = _plain(how, *multiplied, pair, bias=None, keep=keep)
-    found = [[round_to(Fraction(v) * Fraction(2) ** -sum(exponents), "fp32") if v else v for v in r] for r in total]
-    if bias is None:
+    out = (how.model.result_format if how.model else None) or lp.format("fp32")
+    narrow, power = out.bits < 32, sum(exponents)
+    early = [_shifted(float(v), power, "fp32") for v in bias] if narrow and bias is not None else None
+    total = _plain(how, *multiplied, pair, bias=early, keep=keep)
+    found = [[_shifted(v, -power, "fp32" if out.bits <= 32 else out) for v in row] for row in total]
+    if bias is None or narrow:
         return found
-    return [[fma(float(b), 1.0, v, "fp32") for v, b in zip(row, bias, strict=True)] for row in found]
+    return [[fma(float(b), 1.0, v, out) for v, b in zip(row, bias, strict=True)] for row in found]
+
+
+def _shifted(v: float, power: int, fmt: Any) -> float:
+    """Return a number times a power of two, rounded."""
+    return round_to(Fraction(v) * Fraction(2) ** power, fmt) if v and math.isfinite(v) else v
 
 
 def _of_codes(model: Any, a: Scaled, b: Scaled, bias: Any, keep: Mask | None, *, read_out: bool) -> Matrix:
@@ -263,7 +271,10 @@ def _read_out(a: Row, b: Row, bias: float | None) -> float:
     if any(math.isnan(row.scales[0]) for row in (a, b)):
         return math.nan
     total = sum(
-        (Fraction(decode(p, a.element)) * Fraction(decode(q, b.element)) for p, q in zip(a.codes, b.codes, strict=True)),
+        (
+            Fraction(decode(p, a.element)) * Fraction(decode(q, b.element))
+            for p, q in zip(a.codes, b.codes, strict=True)
+        ),
         Fraction(0),
     )  # fmt: skip
     return scaled(total, a.scales[0], b.scales[0], bias)  # type: ignore[arg-type]

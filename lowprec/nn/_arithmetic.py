@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import math
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any, Self
 
 import numpy as np
@@ -116,7 +118,7 @@ class Arithmetic:
         if weights is not None and found.is_storage:
             msg = f"`weights` must be None for {dtype!r}, which says already how weights are stored, got {weights!r}."
             raise ValueError(msg)
-        if weights is not None and not callable(weights):
+        if weights is not None and (isinstance(weights, type) or not callable(weights)):
             weights = WeightRule.parse(weights)
         if activations is not None:
             activations = WeightRule.parse(activations, "activations")
@@ -229,7 +231,7 @@ class Arithmetic:
         return type(self)(**(own | changes))
 
     def key(self) -> str:
-        """Return a text that is equal for equal arithmetic and different for any other: of formats, all parameters.
+        """Return a text that is equal for equal arguments, however they are spelled, and different for any other.
 
         Returns
         -------
@@ -239,8 +241,13 @@ class Arithmetic:
         Raises
         ------
         ValueError
-            If `weights` is a function whose text cannot be found, or that depends on other values; give it an
-            attribute ``key``, a string.
+            If `weights` is a method, a closure or another function whose code does not say all that it does; give it
+            an attribute ``key``, a string.
+
+        Notes
+        -----
+        Of formats and sums all parameters count, not only their names. A function counts by its compiled code, its
+        defaults, and the functions and plain values that it reads from its module; not by its name or its place.
 
         Examples
         --------
@@ -275,12 +282,12 @@ class Arithmetic:
         ValueError
             If `w` has not two axes, or calibration is needed and missing.
         """
-        values = np.asarray(w)
-        if values.dtype.kind != "f":
-            values = np.asarray(values, np.float32)
+        values = _floats(w, "w")
         if values.ndim != 2:
-            msg = f"`w` must have shape (outputs, inputs), got {values.shape}."
+            msg = f"`w` must have shape (outputs, inputs), got {values.shape}; reshape it."
             raise ValueError(msg)
+        if callable(calibration):
+            calibration = cache(calibration)  # pruning and storing may both ask
         sparse = None
         if self.candidate.sparsity is not None:
             given = calibration() if callable(calibration) and self.criterion != "magnitude" else calibration
@@ -310,7 +317,7 @@ class Arithmetic:
                 operand, other, self.scales, self._model, rows=-2, k=values.shape[1], how=self._how(name)
             )  # fmt: skip
         shape = (int(values.shape[0]), int(values.shape[1]))
-        return PreparedWeight(operand, shape, exponent, name, values)
+        return PreparedWeight(operand, shape, exponent, name, values, self)
 
     def linear(self, x: ArrayLike, w: ArrayLike | PreparedWeight, bias: ArrayLike | None = None) -> Array:
         """Return ``x @ w.T + bias``.
@@ -322,7 +329,8 @@ class Arithmetic:
         w : array_like (N, K) or PreparedWeight
             The weight.
         bias : array_like (N,), optional
-            Added to the finished sum, as in `lowprec.linear`; to a scaled one in float32.
+            Added to the finished sum, as in `lowprec.linear`; to a scaled one in float32. Powers of two leave the
+            accumulator's format at the sum's scale if that is narrower than float32.
 
         Returns
         -------
@@ -337,11 +345,19 @@ class Arithmetic:
             If shapes do not fit, or the accumulator does not take the formats.
         """
         ready = w if isinstance(w, PreparedWeight) else self.prepare(w)
-        x = _floats(x)
+        if ready.arithmetic is not None and ready.arithmetic != self:
+            msg = f"`w` must be prepared by the arithmetic that multiplies it, {self.label}, got a weight prepared by "
+            raise ValueError(msg + f"{ready.arithmetic.label}; prepare it again.")
+        x = _floats(x, "x")
+        if bias is not None:
+            bias = _floats(bias, "bias")
+            if bias.shape not in ((), (ready.shape[0],)):
+                msg = f"`bias` must have shape ({ready.shape[0]},) for a weight of shape {ready.shape}, "
+                raise ValueError(msg + f"got {bias.shape}; one number for each output.")
         if x.ndim == 0 or x.shape[-1] != ready.shape[1]:
             msg = f"`x` must have shape (..., {ready.shape[1]}) for a weight of shape {ready.shape}, got {x.shape}."
             raise ValueError(msg)
-        flat = self._active(x.reshape(-1, ready.shape[1]) if x.size else x.reshape(0, ready.shape[1]), ready.name)
+        flat = self._active(x.reshape(math.prod(x.shape[:-1]), ready.shape[1]), ready.name)
         return self._linear(flat, ready, bias).reshape(*x.shape[:-1], ready.shape[0])
 
     def matmul(self, a: ArrayLike, b: ArrayLike) -> Array:
@@ -351,7 +367,8 @@ class Arithmetic:
         ----------
         a, b : array_like of float
             Shapes and broadcasting of `numpy.matmul`, two axes at least. Each matrix of the batch has its own scale,
-            or own scales of its rows and columns.
+            or own scales of its rows and columns; with ``scales="none"`` integers have one for the whole batch, as in
+            `lowprec.matmul`.
 
         Returns
         -------
@@ -363,35 +380,18 @@ class Arithmetic:
         TypeError, ValueError
             As `lowprec.matmul`.
         """
-        a, b = _floats(a), _floats(b)
+        a, b = _floats(a, "a"), _floats(b, "b")
         if a.ndim < 2 or b.ndim < 2:
-            msg = f"`a` and `b` must have two axes at least, got shapes {a.shape} and {b.shape}."
+            msg = f"`a` and `b` must have two axes at least, got {a.shape} and {b.shape}; add an axis of length 1."
             raise ValueError(msg)
         if self.activations is not None:
-            a = self._active(a, "a")
-            b = np.ascontiguousarray(np.swapaxes(self._active(np.swapaxes(b, -1, -2), "b"), -1, -2))
+            a = self._each_active(a, "a")
+            b = np.ascontiguousarray(np.swapaxes(self._each_active(np.swapaxes(b, -1, -2), "b"), -1, -2))
         fmt = self.formats[0]
-        how = self._how("")
-        if a.ndim + b.ndim > 4 and (self._powers or (isinstance(fmt, BlockFormat) and fmt.two_level)):
+        two_level = isinstance(fmt, BlockFormat) and fmt.two_level and self.scales != "none"
+        if a.ndim + b.ndim > 4 and (two_level or self._powers):
             return self._one_by_one(a, b)
-        if self._powers:
-            ka, kb = scale_exponent(a, fmt), scale_exponent(b, fmt)
-            a, b = np.ldexp(a, ka), np.ldexp(b, kb)
-            total = matmul(a, b, fmt, accumulator=self._model, rounding=str(self.rounding), rng=self._rng(""))
-            return np.asarray(np.ldexp(total, -(ka + kb)))
-        if not is_scaled(fmt, self.scales) or not (a.size and b.size):
-            return np.asarray(
-                matmul(a, b, (fmt, fmt), accumulator=self._model, rounding=str(self.rounding), rng=self._rng(""))
-            )
-        k = a.shape[-1]
-        left = _operands.quantized(a, fmt, self.scales, self._model, rows=-2, k=k, how=how)
-        right = _operands.quantized(b, fmt, self.scales, self._model, rows=-1, k=k, how=how)
-        if not self._reads_out:
-            return np.asarray(matmul(left, right, accumulator=self._block_model, rng=self._rng("")))
-        codes, others = codec.decode(left.codes, fmt), codec.decode(right.codes, fmt)
-        total = matmul(codes, others, dtype=(fmt, fmt), accumulator=self._model)
-        with np.errstate(over="ignore", invalid="ignore"):
-            return np.asarray(total * (spread(left, -2) * spread(right, -1)), np.float32)
+        return self._matmul(a, b, "")
 
     # ------------------------------------------------------------------------------------------------------- steps
     @property
@@ -427,6 +427,14 @@ class Arithmetic:
             and any(fmt.bits < UNSCALED_BITS for fmt in formats)
         )
 
+    @property
+    def _wide(self) -> bool:
+        """Whether sums are read out in float32 or more."""
+        found = self.candidate
+        model: Any = found.model() if found.preset is None else found.instruction.model
+        out = model.result_format
+        return not isinstance(out, FloatFormat) or out.bits >= 32
+
     def _rng(self, name: str) -> int:
         return (self.seed + zlib.crc32(name.encode())) % 2**64
 
@@ -460,7 +468,7 @@ class Arithmetic:
         """Return activations as they come back from their format."""
         if self.activations is None:
             return x
-        return self.activations.rounded(x, rounding=str(self.rounding), rng=self._rng(name))
+        return self.activations.rounded(x, rounding=str(self.rounding), rng=self._rng(f"{name}, stored"))
 
     def _linear(self, x: Array, ready: PreparedWeight, bias: Any) -> Array:
         """Return the product of tokens (M, K) and a prepared weight."""
@@ -469,12 +477,12 @@ class Arithmetic:
         if self._powers:
             exponent = scale_exponent(x, one) if one.bits < UNSCALED_BITS else 0
             both = exponent + ready.exponent
-            added = None if bias is None else np.ldexp(_floats(bias), both)
+            early = None if bias is None or self._wide else _ldexp(bias, both)
             total = linear(
-                np.ldexp(x, exponent), ready.operand, added, (one, other), accumulator=self._model,
+                np.ldexp(x, exponent), ready.operand, early, (one, other), accumulator=self._model,
                 rounding=str(self.rounding), rng=rng,
             )  # fmt: skip
-            return np.asarray(np.ldexp(total, -both))
+            return _plus(_ldexp(total, -both), bias if self._wide else None)
         if not (is_scaled(one, self.scales) or is_scaled(other, self.scales)):
             return np.asarray(
                 linear(
@@ -491,16 +499,41 @@ class Arithmetic:
         dense: Any = ready.operand.to_dense() if isinstance(ready.operand, Sparse24) else ready.operand
         codes, weights = codec.decode(left.codes, one), codec.decode(dense.codes, other)
         total = linear(codes, weights, dtype=(one, other), accumulator=self._model)
-        with np.errstate(over="ignore", invalid="ignore"):
-            scaled = np.asarray(total * (spread(left, -2) * spread(dense, -2).T), np.float32)
-        return scaled if bias is None else scaled + _floats(bias).astype(np.float32)
+        return _plus(_read_out(total, spread(left, -2), spread(dense, -2).T), bias)
+
+    def _each_active(self, x: Array, name: str) -> Array:
+        """Return matrices as they come back from their format: each with its own scale, where that is one."""
+        rule = self.activations
+        if x.ndim == 2 or x.size == 0 or rule is None or not rule.has_tensor_scale:
+            return self._active(x, name)
+        matrices = x.reshape(-1, *x.shape[-2:])
+        return np.stack([self._active(m, f"{name} {i}") for i, m in enumerate(matrices)]).reshape(x.shape)
+
+    def _matmul(self, a: Array, b: Array, name: str) -> Array:
+        """Return the product of activations that came back from their format; `name` is that of their random words."""
+        fmt = self.formats[0]
+        rng = self._rng(name)
+        if self._powers and fmt.bits < UNSCALED_BITS:
+            ka, kb = scale_exponent(a, fmt), scale_exponent(b, fmt)
+            a, b = np.ldexp(a, ka), np.ldexp(b, kb)
+            total = matmul(a, b, fmt, accumulator=self._model, rounding=str(self.rounding), rng=rng)
+            return _ldexp(total, -(ka + kb))
+        if not is_scaled(fmt, self.scales) or not (a.size and b.size):
+            return np.asarray(matmul(a, b, (fmt, fmt), accumulator=self._model, rounding=str(self.rounding), rng=rng))
+        k = a.shape[-1]
+        left = _operands.quantized(a, fmt, self.scales, self._model, rows=-2, k=k, how=self._how(name))
+        right = _operands.quantized(b, fmt, self.scales, self._model, rows=-1, k=k, how=self._how(f"{name}, b"))
+        if not self._reads_out:
+            return np.asarray(matmul(left, right, accumulator=self._block_model, rng=rng))
+        codes, others = codec.decode(left.codes, fmt), codec.decode(right.codes, fmt)
+        total = matmul(codes, others, dtype=(fmt, fmt), accumulator=self._model)
+        return _read_out(total, spread(left, -2), spread(right, -1))
 
     def _one_by_one(self, a: Array, b: Array) -> Array:
         """Return the products of a batch, each matrix by itself, for scales that `lowprec.quantize` makes of one."""
         batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
         one, other = np.broadcast_to(a, (*batch, *a.shape[-2:])), np.broadcast_to(b, (*batch, *b.shape[-2:]))
-        plain = self.with_(activations=None)
-        parts = [plain.matmul(one[place], other[place]) for place in np.ndindex(batch)]
+        parts = [self._matmul(one[place], other[place], f"{i}") for i, place in enumerate(np.ndindex(batch))]
         if not parts:
             return np.zeros((*batch, a.shape[-2], b.shape[-1]), np.float32)
         return np.stack(parts).reshape(*batch, a.shape[-2], b.shape[-1])
@@ -509,12 +542,34 @@ class Arithmetic:
 _KEPT = ("weights", "activations", "sparsity", "scales", "scale_rule", "rounding", "seed")
 
 
-def _floats(x: Any) -> Array:
-    """Return numbers as floats of 32 or 64 bits; half precision and ml_dtypes are exact in float32."""
+def _floats(x: Any, name: str) -> Array:
+    """Return numbers as floats of 32 bits or more; half precision and ml_dtypes are exact in float32."""
     values = np.asarray(x)
-    if values.dtype in (np.float32, np.float64):
+    if values.dtype.kind == "f" and values.dtype.itemsize >= 4:
         return values
-    if values.dtype.kind in "iub" or values.dtype.kind in "fV":
+    if values.dtype.kind in "iub" or (values.dtype.kind in "fV" and values.dtype.names is None):
         return values.astype(np.float32)
-    msg = f"`x` must hold real numbers, got {values.dtype}."
+    msg = f"`{name}` must hold real numbers, got {values.dtype}; convert it, for example by np.asarray(.., np.float32)."
     raise TypeError(msg)
+
+
+def _ldexp(x: Any, exponent: int) -> Array:
+    """Return numbers times a power of two; beyond the range infinity."""
+    with np.errstate(over="ignore", under="ignore"):
+        return np.asarray(np.ldexp(x, exponent))
+
+
+def _plus(x: Array, bias: Any) -> Array:
+    """Return a finished sum and the bias, added in the sum's dtype; every NaN is the one that products give."""
+    if bias is None:
+        return x
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = x + bias.astype(x.dtype)
+        return np.asarray(np.where(np.isnan(found), np.nan, found), x.dtype)
+
+
+def _read_out(total: Any, *scales: Array) -> Array:
+    """Return an exact sum of codes in float32, times the product of both scales."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = np.asarray(total * (scales[0] * scales[1]), np.float32)
+    return np.asarray(np.where(np.isnan(found), np.nan, found), np.float32)

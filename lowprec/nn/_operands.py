@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 
 from lowprec._checks import Array
+from lowprec.arrays import QuantizedArray
 from lowprec.blocks import BlockFormat
+from lowprec.codec import encode
 from lowprec.cost._emulation import divisor
 from lowprec.formats import FloatFormat, IntFormat
 from lowprec.nn._weights import UNSCALED_BITS
 from lowprec.quantizers.api import quantize
+from lowprec.sparse_arrays import Sparse24
 
 _LARGEST_TARGET = 2.0**16
 Operand = FloatFormat | IntFormat | BlockFormat
@@ -34,7 +37,10 @@ class PreparedWeight:
     name : str
         Of the weight, as it was prepared.
     values : ndarray of float32, shape (outputs, inputs)
-        The numbers before they are rounded for the product: sparse, and as they come back from their storage.
+        The numbers before they are rounded for the product: sparse, and as they come back from their storage; in
+        float64 if they were given so and not stored.
+    arithmetic : Arithmetic, optional
+        What prepared it, and alone may multiply it.
 
     Raises
     ------
@@ -46,6 +52,7 @@ class PreparedWeight:
     exponent: int
     name: str
     values: Array
+    arithmetic: Any = None
 
     def __repr__(self) -> str:
         """Return one line."""
@@ -61,7 +68,12 @@ def is_scaled(fmt: Operand, scales: str) -> bool:
 
 
 def axes_of(fmt: Operand, scales: str, ndim: int, rows: int) -> Any:
-    """Return the axes along which scales differ: those of the batch, and that of the rows where they have their own."""
+    """Return the axes along which scales differ: those of the batch, and that of the rows where they have their own.
+
+    With "none" there are none, as in `lowprec.matmul`.
+    """
+    if scales == "none":
+        return None
     own = scales == "row" or (scales == "auto" and isinstance(fmt, IntFormat))
     batch = tuple(range(ndim - 2))
     axes = (*batch, rows % ndim) if own else batch
@@ -97,8 +109,10 @@ def quantized(x: Array, fmt: Operand, scales: str, model: Any, *, rows: int, k: 
         return quantize(x, fmt, axis=-1 if rows == -2 else -2, nonfinite="propagate", **how)
     how = {name: value for name, value in how.items() if name != "scale_rule"}
     if not is_scaled(fmt, scales):
-        return quantize(x, fmt, scale=np.float32(1.0), nonfinite="propagate", **how)
-    largest = None if scales == "none" else divisor(fmt, model, k)
+        if isinstance(x, Sparse24):
+            return quantize(x, fmt, scale=np.float32(1.0), nonfinite="propagate", **how)
+        return QuantizedArray(encode(x, fmt, **how), np.float32(1.0), format=fmt)
+    largest = None if scales == "none" or k == 0 else divisor(fmt, model, k)
     axis = axes_of(fmt, scales, x.ndim, rows)
     return quantize(x, fmt, axis=axis, divisor=largest, nonfinite="propagate", **how)
 

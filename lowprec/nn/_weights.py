@@ -143,6 +143,13 @@ class WeightRule:
         """Whether there are zero points: for unsigned integers."""
         return isinstance(self.fmt, IntFormat) and not self.fmt.is_signed
 
+    @property
+    def has_tensor_scale(self) -> bool:
+        """Whether a scale is found on the whole tensor: for floats below 16 bits, and formats of two levels."""
+        if isinstance(self.fmt, BlockFormat):
+            return self.fmt.two_level
+        return isinstance(self.fmt, FloatFormat) and self.fmt.bits < UNSCALED_BITS and self.block_size is None
+
     def __str__(self) -> str:
         """Return the word that means this rule."""
         aliases = getattr(self.fmt, "aliases", ())
