@@ -186,6 +186,9 @@ def _narrow(fmt: Any) -> bool:
 
 def _divisor(fmt: Any, model: Any, k: int) -> float | None:
     """Return what the largest magnitude becomes: so small that K products stay in the accumulator's format."""
+    if isinstance(model, lp.Chunked):
+        parts = [_divisor(fmt, model.inner, min(k, model.every)), _divisor(fmt, model.outer, k)]
+        return min((part for part in parts if part is not None), default=None)
     out = None if model is None or isinstance(model, lp.Exact) else getattr(model, "format", None)
     out = out if isinstance(out, lp.FloatFormat) else getattr(model, "out", None)
     if not isinstance(fmt, lp.FloatFormat) or not isinstance(out, lp.FloatFormat) or k == 0:

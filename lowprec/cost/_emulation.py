@@ -9,7 +9,7 @@ import numpy as np
 
 from lowprec import codec
 from lowprec._checks import Array
-from lowprec.accumulators import Accumulator, Exact
+from lowprec.accumulators import Accumulator, Chunked, Exact
 from lowprec.blocks import BlockFormat
 from lowprec.cost._candidates import UNSCALED_BITS, Candidate, Operand
 from lowprec.formats import FloatFormat, IntFormat
@@ -96,6 +96,9 @@ def divisor(fmt: Any, model: Any, k: int) -> float | None:
     the largest value up to ``sqrt(accumulator's max / k)``. This costs floats nothing but subnormals at the other end.
     Integers keep all of their range: what they overflow is seen in the result.
     """
+    if isinstance(model, Chunked):
+        parts = [divisor(fmt, model.inner, min(k, model.every)), divisor(fmt, model.outer, k)]
+        return min((part for part in parts if part is not None), default=None)
     out = getattr(model, "format", None) or getattr(model, "out", None)
     if not isinstance(fmt, FloatFormat) or not isinstance(model, Accumulator) or not isinstance(out, FloatFormat):
         return None
