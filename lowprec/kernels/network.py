@@ -86,13 +86,14 @@ def silu_gate(gate, up, out):
 
 @njit()
 def rotate_pairs(x, cos, sin, out):
-    """Turn the interleaved pairs of (positions, heads, size) by the angles of (positions, size / 2)."""
-    length, heads, size = x.shape
-    for i in range(length):
+    """Turn the interleaved pairs of (tokens, heads, size) by angles (positions, size / 2), window after window."""
+    tokens, heads, size = x.shape
+    length = cos.shape[0]
+    for i in range(tokens):
         for h in range(heads):
             for j in range(size // 2):
                 even, odd = np.float64(x[i, h, 2 * j]), np.float64(x[i, h, 2 * j + 1])
-                c, s = np.float64(cos[i, j]), np.float64(sin[i, j])
+                c, s = np.float64(cos[i % length, j]), np.float64(sin[i % length, j])
                 out[i, h, 2 * j] = np.float32(even * c - odd * s)
                 out[i, h, 2 * j + 1] = np.float32(even * s + odd * c)
 

@@ -230,9 +230,9 @@ class LanguageModel(Workload):
         Returns
         -------
         dict
-            ``predicted`` tokens, their ``surprise`` in nats, summed, and how much it is above fp32's (``increase``); and
-            of all ``positions``: how many agree with fp32's first choice (``agreeing``), the sums of ``divergence`` (nats), of the squares of fp32's logits
-            (``signal``) and of the differences' (``noise``).
+            ``predicted`` tokens, their ``surprise`` in nats, summed, and how much it is above fp32's (``increase``);
+            and of all ``positions``: how many agree with fp32's first choice (``agreeing``), the sums of
+            ``divergence`` (nats), of the squares of fp32's logits (``signal``) and of the differences' (``noise``).
 
         Raises
         ------

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lowprec.formats import FloatFormat
 from lowprec.kernels import network
 from lowprec.nn import Arithmetic
+from lowprec.nn._weights import UNSCALED_BITS
 from lowprec.study._smollm2_file import GGUF
 from lowprec.study._tokenizer import Tokenizer
 
@@ -50,8 +52,9 @@ class SmolLM2:
     The products of activations and weights (seven in a layer, named ``blk.0.attn_q`` and so on, and the output head,
     ``output``) are `Arithmetic.linear`, those of activations (``blk.0.attn_scores``, ``blk.0.attn_values``)
     `Arithmetic.matmul`, one matrix per head. All between them is computed in float64 from float32 numbers and rounded
-    once to float32, in a defined order (`lowprec.kernels.network`). One window is computed at a time. So the logits of
-    a window have the same bits alone and among others, for any number of threads, and in any process.
+    once to float32, in a defined order (`lowprec.kernels.network`). Windows are computed one at a time, unless the
+    arithmetic treats every row by itself. So the logits of a window have the same bits alone and among others, for any
+    number of threads, and in any process.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -182,9 +185,12 @@ class SmolLM2:
         """
         windows = self._checked(tokens, "tokens")
         products = self._products(arithmetic, tuple(skip), calibration)
-        results = [self._window(window, products) for window in windows.reshape(-1, windows.shape[-1])]
-        shape = (*windows.shape, len(self.tokenizer.words))
-        return np.array(results, np.float32).reshape(shape) if len(results) != 1 else results[0].reshape(shape)
+        rows = windows.reshape(-1, windows.shape[-1])
+        if products.apart or len(rows) < 2:
+            parts = [self._computed(row[None], products) for row in rows]
+        else:
+            parts = [self._computed(rows, products)]
+        return (parts[0] if len(parts) == 1 else np.concatenate(parts)).reshape(*windows.shape, -1)
 
     def activations(self, tokens: ArrayLike, name: str, arithmetic: Any = None, *, skip: Sequence[str] = ()) -> Floats:
         """Return what goes into one of `matrices`.
@@ -216,33 +222,33 @@ class SmolLM2:
         seen = Inputs(self, windows, products)
         return seen.of(name)
 
-    def embed(self, window: NDArray[Any]) -> Floats:
-        """Return the embeddings of a window of tokens, shape (length, width); nothing is rounded here."""
-        return np.asarray(self.weight("token_embd.weight")[window], np.float32)
+    def embed(self, windows: NDArray[Any]) -> Floats:
+        """Return the embeddings (windows, length, width) of windows of tokens; nothing is rounded here."""
+        return np.asarray(self.weight("token_embd.weight")[windows], np.float32)
 
-    def layer(self, number: int, x: Floats, products: Any, seen: dict[str, list[Floats]] | None = None) -> Floats:
-        """Return the hidden state (length, width) after one layer, and note what goes into its matrices."""
-        length, name = len(x), f"blk.{number}"
+    def layer(self, number: int, x: Floats, products: Any, seen: dict[str, Floats] | None = None) -> Floats:
+        """Return the hidden state (windows, length, width) after one layer, and note what goes into its matrices."""
+        many, length, _ = x.shape
+        name, shared = f"blk.{number}", self.heads // self.kv_heads
 
         def into(kind: str, inputs: Floats) -> Floats:
             if seen is not None:
-                seen.setdefault(kind, []).append(inputs)
+                seen[kind] = inputs.reshape(-1, inputs.shape[-1])
             return inputs
 
-        turn = _angles(length, self.size, self.theta)
         h = into("attn_norm", self.norm(x, f"{name}.attn_norm.weight"))
-        q = _turned(products.linear(f"{name}.attn_q", h).reshape(length, self.heads, self.size), *turn)
-        k = _turned(products.linear(f"{name}.attn_k", h).reshape(length, self.kv_heads, self.size), *turn)
-        v = products.linear(f"{name}.attn_v", h).reshape(length, self.kv_heads, self.size)
-        shared = self.heads // self.kv_heads
-        groups = q.reshape(length, self.kv_heads, shared, self.size).transpose(1, 2, 0, 3)
-        scores = products.matmul(f"{name}.attn_scores", groups, k.transpose(1, 2, 0)[:, None])
-        scores = np.ascontiguousarray(scores, np.float32).reshape(self.heads, length, length)
+        q, k, v = (products.linear(f"{name}.{kind}", h) for kind in ("attn_q", "attn_k", "attn_v"))
+        groups = self._turned(q).reshape(many, length, self.kv_heads, shared, self.size).transpose(0, 2, 3, 1, 4)
+        keys = self._turned(k).reshape(many, length, self.kv_heads, self.size).transpose(0, 2, 3, 1)
+        values = v.reshape(many, length, self.kv_heads, self.size).transpose(0, 2, 1, 3)
+        scores = products.matmul(f"{name}.attn_scores", groups, keys[:, :, None])
+        scores = np.ascontiguousarray(scores, np.float32)
         shares = np.empty_like(scores)
-        network.softmax_causal(scores, np.float32(math.sqrt(self.size)), shares)
-        shares = shares.reshape(self.kv_heads, shared, length, length)
-        heads = products.matmul(f"{name}.attn_values", shares, v.transpose(1, 0, 2)[:, None])
-        heads = np.ascontiguousarray(heads.transpose(2, 0, 1, 3), np.float32).reshape(length, self.width)
+        network.softmax_causal(
+            scores.reshape(-1, length, length), np.float32(math.sqrt(self.size)), shares.reshape(-1, length, length)
+        )
+        heads = products.matmul(f"{name}.attn_values", shares, values[:, :, None]).transpose(0, 3, 1, 2, 4)
+        heads = np.ascontiguousarray(heads, np.float32).reshape(x.shape)
         x = x + products.linear(f"{name}.attn_output", into("attn_heads", heads))
         h = into("ffn_norm", self.norm(x, f"{name}.ffn_norm.weight"))
         gate, up = products.linear(f"{name}.ffn_gate", h), products.linear(f"{name}.ffn_up", h)
@@ -253,12 +259,20 @@ class SmolLM2:
     def norm(self, x: Floats, name: str) -> Floats:
         """Return rows over their root mean square, times a weight."""
         out = np.empty_like(x)
-        network.rms_norm(x, self.weight(name), self.epsilon, out)
+        network.rms_norm(x.reshape(-1, self.width), self.weight(name), self.epsilon, out.reshape(-1, self.width))
         return out
 
-    def _window(self, window: NDArray[Any], products: Any) -> Floats:
-        """Return the logits of one window."""
-        x = self.embed(window)
+    def _turned(self, x: Floats) -> Floats:
+        """Return (windows, length, features) with interleaved pairs turned (GGUF's order of the rows of Q and K)."""
+        out = np.empty_like(x)
+        cos, sin = _angles(x.shape[1], self.size, self.theta)
+        heads = (-1, x.shape[2] // self.size, self.size)
+        network.rotate_pairs(x.reshape(heads), cos, sin, out.reshape(heads))
+        return out
+
+    def _computed(self, windows: NDArray[Any], products: Any) -> Floats:
+        """Return the logits of windows."""
+        x = self.embed(windows)
         for number in range(self.layers):
             x = self.layer(number, x, products)
         return np.asarray(products.linear(HEAD, self.norm(x, "output_norm.weight")), np.float32)
@@ -313,6 +327,16 @@ class Products:
         self._inputs = None if windows is None else Inputs(model, windows, Products(model, self._plain))
         self._lock = model._lock
 
+    @property
+    def apart(self) -> bool:
+        """Whether one window's numbers could depend on another's: through a scale per tensor, or random bits."""
+        found = self.arithmetic
+        if not isinstance(found, Arithmetic):
+            return False
+        plain = all(isinstance(fmt, FloatFormat) and fmt.bits >= UNSCALED_BITS for fmt in found.formats)
+        random = "stochastic" in f"{found.rounding} {found.accumulator!r}"
+        return not plain or random or found.activations is not None or self.arithmetic.candidate.preset is not None
+
     def _skips(self, name: str) -> bool:
         """Say whether a product stays in fp32."""
         return any(fnmatchcase(name, pattern) for pattern in self.skip)
@@ -345,7 +369,7 @@ class Inputs:
     def _start(self) -> None:
         """Go back to the embeddings."""
         self._next = 0  # the layer whose input `_states` is
-        self._states = [self.model.embed(window) for window in self.windows]
+        self._states = [self.model.embed(window[None]) for window in self.windows]
         self._seen: dict[str, Floats] = {}
 
     def of(self, name: str) -> Floats:
@@ -356,12 +380,14 @@ class Inputs:
         if number < self._next - 1:
             self._start()
         while self._next < model.layers and self._next <= number:
-            seen: dict[str, list[Floats]] = {}
-            self._states = [model.layer(self._next, x, self.products, seen) for x in self._states]
-            self._seen = {kind: np.concatenate(parts) for kind, parts in seen.items()}
+            notes: list[dict[str, Floats]] = [{} for _ in self._states]
+            pairs = zip(self._states, notes, strict=True)
+            self._states = [model.layer(self._next, x, self.products, note) for x, note in pairs]
+            self._seen = {kind: np.concatenate([note[kind] for note in notes]) for kind in notes[0]}
             self._next += 1
         if last:
-            return np.concatenate([model.norm(x, "output_norm.weight") for x in self._states])
+            done = [model.norm(x, "output_norm.weight") for x in self._states]
+            return np.concatenate(done).reshape(-1, model.width)
         return self._seen[INPUTS[name.split(".")[2]]]
 
 
@@ -376,10 +402,3 @@ def _angles(length: int, size: int, theta: float) -> tuple[Floats, Floats]:
     for table in tables:
         table.flags.writeable = False
     return tables[0], tables[1]
-
-
-def _turned(x: Floats, cos: Floats, sin: Floats) -> Floats:
-    """Return (positions, heads, size) with interleaved pairs turned (GGUF's order of the rows of Q and K)."""
-    out = np.empty_like(x)
-    network.rotate_pairs(np.ascontiguousarray(x), cos, sin, out)
-    return out
