@@ -18,7 +18,7 @@ from lowprec.study._training_task import task as task_of
 
 _DEFAULT = (
     *("fp32", "fp16", "bf16", "bf16+ring", "e4m3fn", "e5m2", "int8", "int8/64"),
-    *("int4/64", "int4/64+ef", "sign", "sign+ef"),
+    *("int4", "int4+ef", "sign/64", "sign/64+ef"),
 )
 
 
