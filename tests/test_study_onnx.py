@@ -487,3 +487,15 @@ def test_errors_name_the_node(tmp_path: Path) -> None:
     study = workload(f"onnx:{path}", inputs=[{"x": normal(4, 6)}])
     with pytest.raises(ValueError, match="node 'MatMul y'"):
         study.run(BF16, 0)
+
+
+def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first block of docs/models.md is a script; its output is four columns for each of three formats."""
+    page = (Path(__file__).parents[1] / "docs" / "models.md").read_text(encoding="utf-8")
+    script = page.partition("```python\n")[2].partition("```")[0]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LOWPREC_CACHE_DIR", str(tmp_path / "cache"))
+    exec(compile(script, "models.md", "exec"), {})
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [row[0] for row in rows] == ["bf16", "e4m3fn", "int8"]
+    assert all(row[3:] == ["MatMul", "1,", "Gemm", "1"] for row in rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ value = 3
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Write the module into the current folder under a name of its own."""
-    name = f"models_of_{abs(hash(str(tmp_path)))}"
+    name = f"models_of_{zlib.crc32(str(tmp_path).encode())}"
     (tmp_path / f"{name}.py").write_text(MODULE)
     monkeypatch.chdir(tmp_path)
     return f"torch:{name}"
@@ -157,3 +158,13 @@ def test_options_that_do_not_fit(module: str) -> None:
 def test_a_model_that_draws_random_numbers(module: str) -> None:
     with pytest.raises(ValueError, match="deterministic"):
         workload(f"{module}:noisy").evaluate(Arithmetic("bf16"), 0)
+
+
+def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second block of docs/models.md is the module that the commands below it name."""
+    page = (Path(__file__).parents[1] / "docs" / "models.md").read_text(encoding="utf-8")
+    block = next(each.partition("```")[0] for each in page.split("```python\n") if each.startswith("# my_model.py"))
+    (tmp_path / "my_model.py").write_text(block)
+    monkeypatch.chdir(tmp_path)
+    study = workload("torch:my_model:load_with_labels", batches=1)
+    assert 0 <= study.evaluate(Arithmetic("bf16"), 0)["accuracy"] <= 1

@@ -219,15 +219,15 @@ def _read(file: Path) -> dict[str, Array]:
         msg = f"`inputs` must name an .npz file, got {str(file)!r}, which is not there."
         raise FileNotFoundError(msg)
     try:
-        content = np.load(file, allow_pickle=False)
-        if not isinstance(content, np.lib.npyio.NpzFile):
-            msg = f"`inputs` must name an .npz file with an array for each input, got one array in {str(file)!r}."
-            raise TypeError(msg)
-        with content:
-            return {name: content[name] for name in content.files}
+        with file.open("rb") as opened:
+            content = np.load(opened, allow_pickle=False)
+            if isinstance(content, np.lib.npyio.NpzFile):
+                return {name: content[name] for name in content.files}
     except (zipfile.BadZipFile, EOFError, OSError, KeyError, ValueError) as error:
         msg = f"`inputs` must name an .npz file, got {str(file)!r}, which cannot be read: {error}."
         raise ValueError(msg) from None
+    msg = f"`inputs` must name an .npz file with an array for each input, got one array in {str(file)!r}."
+    raise TypeError(msg)
 
 
 def _checked(inputs: Sequence[Input], given: Mapping[str, Any], *, whole: bool) -> Feed:
