@@ -336,7 +336,7 @@ def test_text_names_every_format_and_says_what_accuracy_hides(result: StudyResul
     assert (len(alike), len(result.table)) == (int(found[1]), int(found[2]))
     values = [record["sqnr_db"] for record in alike]
     assert (f"{min(values):.1f}", f"{max(values):.1f}") == (found[4], found[5])
-    assert "more is better" in text
+    assert "More is better: SQNR, accuracy, agreement; less is better: CE, increase of CE." in text
     assert repr(result) == f"StudyResult('digits', {len(EVERY)} records, {result.samples} samples)"
 
 

@@ -122,6 +122,9 @@ def is_curve(table: Sequence[Record], name: str) -> bool:
 def notes(result: StudyResult) -> tuple[str, ...]:
     """Return how to read the table: the workload's own sentences, those about its numbers, what was left out."""
     said = [*_accuracy(result), *result.workload_notes]
+    scalars = [metric for metric in result.metrics if not is_curve(result.table, metric.name)]
+    if scalars:
+        said.append(_directions(scalars))
     if any("cross-entropy" in metric.label for metric in result.metrics):
         said.append("CE: mean cross-entropy.")
     if any(record.get("scaled") for record in result.table):
@@ -145,6 +148,17 @@ def notes(result: StudyResult) -> tuple[str, ...]:
         reasons.setdefault(reason, []).append(label)
     said += [f"Skipped {listed(labels)}: {reason}" for reason, labels in reasons.items()]
     return tuple(sentence for sentence in said if sentence)
+
+
+def _directions(metrics: Sequence[Any]) -> str:
+    """Say which way measures are good."""
+    more, less = (
+        [heading(metric).partition("/")[0] for metric in metrics if metric.larger_is_better == up]
+        for up in (True, False)
+    )
+    parts = [f"more is better: {', '.join(more)}"] * bool(more) + [f"less is better: {', '.join(less)}"] * bool(less)
+    text = "; ".join(parts)
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def listed(names: Iterable[str]) -> str:
