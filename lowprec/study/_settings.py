@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lowprec import hardware
+from lowprec._choice import _check_model as check_model
 from lowprec.accumulators import Accumulator
 from lowprec.accumulators import words as models
 from lowprec.blocks import BlockFormat
@@ -243,13 +244,23 @@ def _starts(workload: Any, dtypes: Any, seed: int) -> list[_Start]:
 
 def _refusal(workload: Any, setting: Any) -> str | None:
     """Return why a setting cannot run, or None."""
-    if isinstance(setting, Arithmetic) and setting.candidate.preset is not None:
+    if isinstance(setting, Arithmetic):
         try:
-            setting.candidate.instruction  # noqa: B018 - raises where the preset has none for the formats
+            _check_product(setting.candidate)
         except ValueError as error:
             return str(error)
     reason = workload.refuses(setting)
     return None if reason is None else str(reason)
+
+
+def _check_product(candidate: Candidate) -> None:
+    """Raise where a sum does not take the products of its formats."""
+    if candidate.preset is not None:
+        candidate.instruction  # noqa: B018 - raises where the preset has none for the formats
+    elif candidate.is_block and candidate.accumulator != candidate.default_accumulator:
+        Arithmetic(candidate).linear(np.zeros((1, 32), np.float32), np.zeros((1, 32), np.float32))
+    elif not candidate.is_block:
+        check_model(candidate.model(), list(candidate.multiplied), None)
 
 
 def _checked(name: str, value: Any, check: Callable[[Any], Any]) -> list[Any]:
