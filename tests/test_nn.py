@@ -1,12 +1,7 @@
-"""Arithmetic against its slow twin, against matmul and linear, and against the product that candidates are judged by."""
+"""Arithmetic against its slow twin, against matmul and linear, and against what candidates are judged by."""
 
 from __future__ import annotations
 
-import os
-import pickle
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import ml_dtypes
@@ -16,7 +11,7 @@ import pytest
 import lowprec as lp
 from lowprec.cost._candidates import Candidate
 from lowprec.cost._emulation import product as candidate_product
-from lowprec.nn import Arithmetic, WeightRule
+from lowprec.nn import Arithmetic
 from tests import nn_slow as slow
 from tests import sparsify_slow
 from tests.nn_slow import Slow
@@ -246,7 +241,8 @@ def test_specials_make_nan_of_what_shares_their_scale(special: float) -> None:
     x, w = data(1, 3, 32), data(2, 4, 32)
     x[1, 2] = special
     for dtype, scales, nan in [
-        ("int8", "row", [0, 1, 0]), ("int8", "tensor", [1, 1, 1]), ("e4m3fn", "row", [0, 1, 0]), ("mxfp4", "auto", [0, 1, 0]),
+        ("int8", "row", [0, 1, 0]), ("int8", "tensor", [1, 1, 1]), ("e4m3fn", "row", [0, 1, 0]),
+        ("mxfp4", "auto", [0, 1, 0]),
         ("e4m3fn", "tensor", [1, 1, 1]), (("bf16", "e4m3fn"), "row", [0, int(np.isnan(special)), 0]),
         ("bf16", "auto", [0, int(np.isnan(special)), 0]),
     ]:  # fmt: skip
