@@ -161,7 +161,7 @@ def calibrate(designs: list[Design]) -> tuple[str, dict[str, float]]:
 
 
 def known() -> list[Compared]:
-    """Return every synthesised design once: those that were fitted on, and those of lp.rtl, of which the drawn are both."""
+    """Return every synthesised design once: those that were fitted on, and those of lp.rtl; drawn ones are of both."""
     apart = [each for each in read() if "_drawn_" not in each.name]
     return [Compared(each.name, each.synthesised, each.unit) for each in apart] + list(compare_gates.compared())
 
