@@ -11,7 +11,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import lowprec as lp
@@ -124,12 +123,15 @@ def test_records_have_their_costs() -> None:
     assert any(note.startswith("No published energy for ") and "e4m3fn" in note for note in result.notes)
 
 
-def test_gates_are_those_of_the_pareto_set() -> None:
-    """One price, whoever asks: `lp.cost.pareto` with unit="dot"."""
-    x, w = np.random.default_rng(0).standard_normal((2, 4, 1024))
-    words = ["bf16", "e4m3fn/exact", "int8", "int8 2:4", "mxfp4"]
-    pareto = lp.cost.pareto(x, w, words, unit="dot", progress=False)
-    assert [row["ge"] for row in made(words).table] == [row["cost"] for row in pareto.table]
+@pytest.mark.parametrize(("word", "sum_in"), [("fp16/fp16", "fp16"), ("e4m3fn/exact", "exact"), ("int8", "int32")])
+def test_gates_are_those_of_a_lane(word: str, sum_in: str) -> None:
+    fmt = word.partition("/")[0]
+    assert made([word]).table[0]["ge"] == float(lp.cost.dot(fmt, 32, sum_in, k=1024).per_lane)
+
+
+def test_gates_of_sparse_products_are_of_the_dense_ones() -> None:
+    dense, sparse = (row["ge"] for row in made(["int8", "int8 2:4"]).table)
+    assert dense / 2 < sparse < dense  # half the products, and what selects their operands
 
 
 def test_records_without_settings_have_no_costs() -> None:
