@@ -267,7 +267,7 @@ def test_study_prints_and_saves(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     out, err = capsys.readouterr()
     assert "3/3" in err, "the progress bar"
     rows = parse(out)
-    assert [row["format"] for row in rows] == ["bf16", "e4m3fn", "fp16"]
+    assert [row["setting"] for row in rows] == ["bf16", "e4m3fn", "fp16"]
     assert "Accuracy alone cannot tell formats apart" in out
     for name in ("study.csv", "study.png", "study.html"):
         assert (folder / name).stat().st_size > 0
@@ -280,6 +280,31 @@ def test_study_prints_and_saves(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     out = run(capsys, *words, "--no-progress")
     assert (folder / "study.csv").read_bytes() == first
     assert all(row["scaled"] == "no" for row in parse(run(capsys, *words, "--no-progress", "--no-scale")))
+
+
+def test_study_of_another_workload(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason='needs matplotlib; pip install "lowprec[study]"')
+    words = (
+        "study",
+        "matmul",
+        "--no-progress",
+        "--dtypes",
+        "bf16",
+        "--accumulators",
+        "none,bf16",
+        "--output",
+        str(tmp_path),
+    )
+    options = ("--option", "K=16,64", "size=2", "seeds=1", "distribution=normal", "--plot", "growth", "gates")
+    options += ("--output", str(tmp_path))
+    out = run(capsys, *words, *options)
+    assert [row["setting"] for row in parse(out)] == ["bf16", "bf16/bf16"]
+    written = sorted(path.name for path in tmp_path.iterdir())
+    assert written == ["study.csv", "study.html", "study.png", "study_gates.png"]
+    again = run(capsys, *words, *options)
+    assert "4 of 4 units from the cache" in again
+    listed = run(capsys, "study", "--list")
+    assert all(word in listed for word in ("digits", "matmul", "smollm2"))
 
 
 # --------------------------------------------------------------------------------------------------------- bad input
@@ -304,7 +329,16 @@ def test_study_prints_and_saves(capsys: pytest.CaptureFixture[str], tmp_path: Pa
         (("matmul", "--dtype", "nope"), "must be a known format name"),
         (("matmul", "--size", "4", "--accumulator", "fp23"), "`accumulator` must be"),
         (("study", "--no-progress", "--dtypes", "fp8"), "`dtypes` must name one format"),
-        (("study", "--no-progress", "--workload", "mnist"), "`workload` must be one of 'digits'"),
+        (("study", "--no-progress", "--workload", "mnist"), "`workload` must be"),
+        (("study", "digits", "--workload", "matmul"), "`--workload` must be named once, got 'digits' and 'matmul'"),
+        (("study", "matmul", "--option", "K"), "`--option` must be KEY=VALUE, got 'K'"),
+        (("study", "matmul", "--option", "K=1", "K=2"), "`--option` must have each key once, got 'K' twice"),
+        (("study", "matmul", "--option", "seed=1"), "`--option` must be an option of the workload, got 'seed'"),
+        (("study", "matmul", "--option", "distribution=gauss"), "`distribution` must be of normal"),
+        (("study", "matmul", "--option", "kay=3"), "kay"),
+        (("study", "--workers", "-1"), "`--workers` must be from 0 to"),
+        (("study", "--plot", "bars"), "`--plot` must be of curves, growth, bits, gates, heatmap, got 'bars'"),
+        (("study", "--no-scale", "--scales", "row"), "`--scales` must be left out"),
         (("formats", "--nonsense"), "unrecognized arguments: --nonsense"),
     ],
 )

@@ -11,12 +11,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import lowprec as lp
 from lowprec.nn import Arithmetic
 from lowprec.study import Metric, StudyResult
-from lowprec.study._plots_common import spread
+from lowprec.study._plots_common import GAP_POINTS, spread
 
 pytest.importorskip("matplotlib", reason='needs matplotlib; pip install "lowprec[study]"')
 from lowprec.study import plots
@@ -347,6 +348,9 @@ def test_spread_moves_as_little_as_it_must() -> None:
     assert spread([100.0, 50.0], 0, 200) == [100.0, 50.0]
     assert spread([100.0, 100.0], 0, 200, gap=10) == [105.0, 95.0]
     assert spread([], 0, 200) == []
+    low = spread([3.0, 3.0, 3.0], 0, 200)
+    assert low[-1] == pytest.approx(GAP_POINTS / 2)
+    assert np.diff(low) == pytest.approx([-GAP_POINTS, -GAP_POINTS])
 
 
 # ----------------------------------------------------------------------------------------------------------- bad input
