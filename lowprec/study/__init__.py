@@ -11,6 +11,7 @@ import inspect
 import sys
 from types import ModuleType
 
+from lowprec._fetch import fetch
 from lowprec.study._base import Metric, Workload
 from lowprec.study._compression import AllReduce, Compression
 from lowprec.study._registry import workload
@@ -33,6 +34,7 @@ __all__ = [
     "StudyResult",
     "TrainingRun",
     "Workload",
+    "fetch",
     "recipes",
     "study",
     "train",
