@@ -58,7 +58,8 @@ def lines(table: list[dict[str, Any]]) -> list[str]:
         spread = f"{record['train_loss_low']:.4f} to {record['train_loss_high']:.4f}"
         share = record["bytes_per_step"] / table[0]["bytes_per_step"]
         found.append(
-            f"| `{record['label']}` | {record['bytes_per_step']} | {share:.1%} | {record['train_loss']:.4f} ({spread}) |"
+            f"| `{record['label']}` | {record['bytes_per_step']} | {share:.1%} | "
+            f"{record['train_loss']:.4f} ({spread}) |"
         )
     return found
 
