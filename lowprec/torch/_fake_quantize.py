@@ -235,12 +235,11 @@ class FakeQuantize(torch.nn.Module):
         self.rounding, self.seed = rounding, seed
         self._calls = 0
         self._observer: Any = None
-        self.mode = self._mode(scale)
         self._observes, self._quantizes = True, True
-        blocks = isinstance(self.fmt, BlockFormat) or block_size is not None
-        if blocks and self.mode != "dynamic":
+        if (isinstance(self.fmt, BlockFormat) or block_size is not None) and scale != "dynamic":
             msg = f"`scale` must be 'dynamic' for blocks, which have their own scales, got {scale!r}."
             raise ValueError(msg)
+        self.mode = self._mode(scale)
         if self.mode == "lsq":
             self._learn(channels)
             return

@@ -282,12 +282,19 @@ class Session:
     def call(self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Run one function of torch's Python interface: those that torch would fuse are taken apart first."""
         name = getattr(func, "__name__", "")
-        if self.suspended or name not in _TAKEN_APART:
+        if self.suspended or name not in _SEEN:
             return func(*args, **kwargs)
-        if self.rules.scheme(self.layers.place().layer) is None:
+        place = self.layers.place()
+        if self.rules.scheme(place.layer) is None:
             return func(*args, **kwargs)
-        if name == "linear" and len(args) > 1 and isinstance(args[1], torch.Tensor):
-            self.products.weights.register(_unwrapped(args[1]), "weight")
+        if name in _MULTIPLYING:
+            # Below autograd would be too late for a layer that is computed again only to find what it saved.
+            if name == "linear" and len(args) > 1 and isinstance(args[1], torch.Tensor):
+                self.products.weights.register(_unwrapped(args[1]), "weight")
+            if not place.backward:
+                for tensor in args:
+                    if isinstance(tensor, torch.Tensor):
+                        self.products.weights.register(_unwrapped(tensor), "activation")
             return func(*args, **kwargs)
         if name == "lstm":
             before = torch._C._get_mkldnn_enabled()
@@ -304,7 +311,8 @@ class Session:
         return func(*args, **kwargs)
 
 
-_TAKEN_APART = frozenset(("linear", "lstm", "scaled_dot_product_attention", "bilinear"))
+_MULTIPLYING = frozenset(("linear", "matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "addmm", "baddbmm"))
+_SEEN = _MULTIPLYING | {"lstm", "scaled_dot_product_attention", "bilinear"}
 
 
 def _same_floats(tensors: Sequence[torch.Tensor]) -> bool:

@@ -61,6 +61,8 @@ class Weights:
         """Note the role of a tensor, and of all views of it; once a weight, always a weight."""
         if tensor.layout != torch.strided:
             return
+        if isinstance(tensor, torch.nn.Parameter):
+            role = "weight"
         storage = tensor.untyped_storage()
         known = self._known.get(storage._cdata)
         if known is not None:
