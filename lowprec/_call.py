@@ -54,6 +54,8 @@ def is_sparse(x: Any) -> TypeIs[Sparse24]:
 
 def is_dask(x: Any) -> bool:
     """Say whether an operand is a Dask array; without importing Dask."""
+    if type(x) is np.ndarray:
+        return False
     module = sys.modules.get("dask.array.core")
     return module is not None and isinstance(x, module.Array)
 
