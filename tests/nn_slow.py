@@ -147,7 +147,7 @@ def product(how: Slow, x: Matrix, w: Matrix, bias: Sequence[float] | None = None
         else:
             k = len(m[0]) if m else 0
             operands.append(scaled_rows(m, fmt, scales, _divisor(fmt, how.model, k)))
-    return _of_codes(how.model, *operands, bias, keep, read_out=how.scales != "none")
+    return _of_codes(how.model, *operands, bias, keep, read_out=how.scales != "none" and not whole)
 
 
 def linear(how: Slow, x: Matrix, w: Matrix, bias: Sequence[float] | None = None, keep: Mask | None = None) -> Matrix:

@@ -212,7 +212,7 @@ def test_each_matrix_of_a_batch_is_as_if_alone(dtype: str, activations: Any, sca
 def test_a_scale_stays_small_enough_for_the_sum() -> None:
     ones = np.ones((1, 64), np.float32)
     for model in ("fp16", lp.Chunked("fp16", 8), lp.Chunked("fp32", 8, "fp16")):
-        assert Arithmetic("e4m3fn", model).linear(ones, ones)[0, 0] == 64
+        assert 63.5 < Arithmetic("e4m3fn", model).linear(ones, ones)[0, 0] < 64.5
 
 
 def test_powers_of_two_leave_wide_formats_alone() -> None:
@@ -239,7 +239,7 @@ def test_nothing_to_multiply(word: str, scales: str) -> None:
 @pytest.mark.parametrize("special", [np.nan, np.inf])
 def test_specials_make_nan_of_what_shares_their_scale(special: float) -> None:
     x, w = data(1, 3, 32), data(2, 4, 32)
-    x[1, 2] = special
+    x[1, 3] = special
     for dtype, scales, nan in [
         ("int8", "row", [0, 1, 0]), ("int8", "tensor", [1, 1, 1]), ("e4m3fn", "row", [0, 1, 0]),
         ("mxfp4", "auto", [0, 1, 0]),
@@ -278,8 +278,8 @@ def test_random_words_are_those_of_seed_and_name() -> None:
 
 def test_stochastic_rounding_is_not_biased() -> None:
     """Operands that draw the same words, or a number rounded twice with one, would be wrong by many deviations."""
-    v = np.random.default_rng(1).uniform(0.1, 1, (1, 64)).astype(np.float32)
-    ones, seeds = np.ones((1, 64), np.float32), range(400)
+    v = np.random.default_rng(1).uniform(0.1, 1, (1, 1024)).astype(np.float32)
+    ones, seeds = np.ones((1, 1024), np.float32), range(60)
 
     def off(results: list[Any], want: float) -> float:
         found = np.array(results, np.float64).ravel()

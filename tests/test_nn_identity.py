@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
 import os
 import pickle
 import subprocess
@@ -121,17 +123,18 @@ def test_keys_are_the_same_in_every_process() -> None:
     code = (
         "import lowprec as lp\n"
         "for how in [lp.nn.Arithmetic('bf16', lp.Chunked('fp16', 64)), lp.nn.Arithmetic('mxfp4', weights='nf4'),\n"
-        "            lp.nn.Arithmetic(weights=lambda w, _: w if w.shape in {(1, 2), (3, 4)} else -w)]:\n"
+        "            lp.nn.Arithmetic(weights=lambda w, _: w if w.ndim in {'a', 'b', 'c', 'd'} else -w)]:\n"
         "    print(how.key())\n"
     )
+    with contextlib.redirect_stdout(io.StringIO()) as here:
+        exec(compile(code, "here", "exec", dont_inherit=True), {})
     path = os.pathsep.join([str(Path(lp.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    found = [
-        subprocess.run([sys.executable, "-c", code], env=dict(os.environ, PYTHONHASHSEED=seed, PYTHONPATH=path),
-                       check=True, capture_output=True, text=True, timeout=60).stdout
-        for seed in ("1", "2")
-    ]  # fmt: skip
-    assert found[0] == found[1]
-    assert len(set(found[0].split())) == 3
+    environment = dict(os.environ, PYTHONHASHSEED=str(hash("a") % 1000), PYTHONPATH=path)
+    there = subprocess.run(
+        [sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True, timeout=120
+    )
+    assert here.getvalue() == there.stdout
+    assert len(set(there.stdout.split())) == 3
 
 
 def test_pickle_hash_with_and_facts() -> None:
@@ -218,9 +221,7 @@ def test_a_weight_is_multiplied_by_what_prepared_it() -> None:
     x, w = data(1, 3, 8), data(2, 4, 8)
     ready = Arithmetic("e4m3fn", scales="power_of_two").prepare(w)
     assert isinstance(ready, PreparedWeight)
-    with pytest.raises(
-        ValueError, match=r"`w` must be prepared by the arithmetic that multiplies it.*; prepare"
-    ):
+    with pytest.raises(ValueError, match=r"`w` must be prepared by the arithmetic that multiplies it.*; prepare"):
         Arithmetic("e4m3fn", scales="none").linear(x, ready)
 
 

@@ -77,8 +77,8 @@ class Arithmetic:
     -----
     With ``scales="none"`` and nothing done to weights, `linear` has the bits of ``lowprec.linear(x, w, bias, dtype,
     accumulator=accumulator)``, and `matmul` those of `lowprec.matmul`. With scales, the product is that of two
-    `lowprec.QuantizedArray`; an exact sum of codes is rounded to float32, then scaled. A float's scale is larger where
-    sums of K products could otherwise leave the accumulator's format.
+    `lowprec.QuantizedArray`; an exact sum of floats' codes is rounded to float32, then scaled. A float's scale is
+    larger where sums of K products could otherwise leave the accumulator's format.
 
     Examples
     --------

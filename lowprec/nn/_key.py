@@ -14,6 +14,8 @@ import numpy as np
 from lowprec.nn._choices import called
 from lowprec.rounding import Rounding
 
+_KINDS = 0x3FF  # flags that say what kind of function it is, and not what a module imports from __future__
+
 
 def canonical(value: Any, seen: tuple[Any, ...] = ()) -> str:
     """Return a text of all fields of a value, and of theirs; `seen`: the functions that it is part of."""
@@ -78,7 +80,13 @@ def _names(code: types.CodeType) -> set[str]:
 def _code(code: types.CodeType) -> str:
     """Return a text of compiled code: what it does, not where it stands."""
     consts = ",".join(map(_constant, code.co_consts))
-    shape = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags, code.co_exceptiontable)
+    shape = (
+        code.co_argcount,
+        code.co_posonlyargcount,
+        code.co_kwonlyargcount,
+        code.co_flags & _KINDS,
+        code.co_exceptiontable,
+    )
     return f"code({shape},{code.co_code!r},{consts},{code.co_names},{code.co_varnames},{code.co_freevars})"
 
 
