@@ -24,6 +24,8 @@ from lowprec.study._plots_common import (
 if TYPE_CHECKING:
     from lowprec.study.result import StudyResult
 
+_DIVERGED = ", diverged"
+
 
 def figure(result: StudyResult, table: Sequence[Record], metric: Any, panel: str | None) -> Any:
     """Draw lists of numbers against their places.
@@ -56,7 +58,8 @@ def figure(result: StudyResult, table: Sequence[Record], metric: Any, panel: str
     curves = {id(record): curve(record, metric.name) for record in table}
     finite = np.concatenate([y[np.isfinite(y)] for _, y in curves.values()])
     log = logarithmic(finite.tolist()) and bool((finite > 0).all())
-    margin = (widest(blank(1, 1), names) + 20) / 72
+    ended = [f"{name(r)}{_DIVERGED}" for r in table if not np.isfinite(curves[id(r)][1][-1:]).all()]
+    margin = (widest(blank(1, 1), [*names, *ended]) + 20) / 72
     height = max(3.4, 0.125 * len(names) + 0.9)
     drawn = blank(5.2 + margin, height * len(kinds) + 0.3)
     grid = drawn.subplots(len(kinds), 1, squeeze=False, sharex=True)
@@ -98,5 +101,5 @@ def _line(axes: Any, record: Record, name: str, label: str, names: list[str]) ->
     if len(low) == len(high) == len(x):
         axes.fill_between(x, low, high, color=style["color"], alpha=0.15, linewidth=0, zorder=2)
     last = int(np.flatnonzero(good)[-1])
-    stopped = "" if last == len(y) - 1 else ", diverged"
+    stopped = "" if last == len(y) - 1 else _DIVERGED
     return [(float(x[last]), float(y[last]), label + stopped, str(style["color"]))]
