@@ -329,10 +329,10 @@ def test_slices_take_the_largest_and_say_so() -> None:
 
 
 def test_values_without_a_place_are_named() -> None:
-    result = grown(["fp32", "bf16"], kinds=("one",))
+    result = grown(["fp32", "bf16"], lengths=(16, 256, 65536), kinds=("one",))
     result.table[2]["sum_error"], result.table[4]["sum_error"] = math.inf, 0.0
     notes = [text.get_text() for text in plots.figure(result, "growth").axes[0].texts if text.get_gid() == "note"]
-    assert notes == ["not drawn: fp32 (inf at 4096), bf16 (0 at 256)"]
+    assert notes == ["not drawn: fp32 (inf at 65536), bf16 (0 at 256)"]
     lost = made(["bf16", "e4m3fn", "int8"])
     lost.table[1]["error"] = math.nan
     assert "not drawn: e4m3fn" in plots.figure(lost, "gates", metric="error").axes[0].get_xlabel()
