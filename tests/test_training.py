@@ -406,23 +406,22 @@ def test_bytes_are_those_of_the_ring() -> None:
 
 
 @pytest.mark.parametrize("order", ["owner", "ring"])
-def test_feedback_loses_nothing_in_the_long_run(order: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_feedback_loses_nothing_in_the_long_run(order: str) -> None:
     rng = np.random.default_rng(2)
-    gradient = rng.standard_normal((4, 64)).astype(F32) * 1e-3
+    gradient = rng.standard_normal((4, 64)).astype(F32) * 2e-2
     gradient[:, 0] = 1.0  # beside it, int4 of one scale per message loses all others
 
     def far(word: str, drop: bool = False) -> float:
         reduce = AllReduce(Compression.parse(f"{word}{'+ring' * (order == 'ring')}"), 4, 64)
         total = np.zeros(64)
-        for _ in range(400):
+        for _ in range(60):
             total += reduce(gradient)
             if drop:
                 reduce._left[...] = 0
-        return float(np.abs(total / 400 - gradient.mean(0, dtype=np.float64)).max())
+        return float(np.abs(total / 60 - gradient.mean(0, dtype=np.float64)).max())
 
-    assert far("int4") > 5e-4
-    assert far("int4+ef") < 5e-4
-    assert far("int4+ef", drop=True) > 5e-4  # a planted bug: workers forget what they lost
+    assert far("int4") > 6e-3
+    assert far("int4+ef") < 6e-3 < far("int4+ef", drop=True)  # a planted bug: workers forget what they lost
 
 
 def test_one_worker_is_plain_training() -> None:

@@ -47,6 +47,10 @@ class TrainingRun:
         The steps of a window.
     parameters : ndarray of float32
         The weights and biases at the end, in the order of the network.
+
+    Raises
+    ------
+    Nothing; `train` makes it.
     """
 
     recipe: Recipe
