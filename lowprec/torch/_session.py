@@ -284,6 +284,11 @@ class Session:
         name = getattr(func, "__name__", "")
         if self.suspended or name not in _SEEN:
             return func(*args, **kwargs)
+        if name == "backward":
+            if func is not torch.Tensor.backward:
+                return func(*args, **kwargs)
+            with self.functions:  # which is off in here; layers that are checkpointed are computed again inside
+                return _run_backward(*args, **kwargs)
         place = self.layers.place()
         if self.rules.scheme(place.layer) is None:
             return func(*args, **kwargs)
@@ -312,7 +317,18 @@ class Session:
 
 
 _MULTIPLYING = frozenset(("linear", "matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "addmm", "baddbmm"))
-_SEEN = _MULTIPLYING | {"lstm", "scaled_dot_product_attention", "bilinear"}
+_SEEN = _MULTIPLYING | {"backward", "lstm", "scaled_dot_product_attention", "bilinear"}
+
+
+def _run_backward(
+    tensor: torch.Tensor,
+    gradient: torch.Tensor | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: Any = None,
+) -> None:
+    """Do what `torch.Tensor.backward` does."""
+    torch.autograd.backward(tensor, gradient, retain_graph, create_graph, inputs=inputs)
 
 
 def _same_floats(tensors: Sequence[torch.Tensor]) -> bool:
