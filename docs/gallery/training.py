@@ -64,10 +64,10 @@ def figure(table: list[dict[str, Any]]) -> Any:
             marker=MARKERS[index], markersize=4, linewidth=1.2, elinewidth=0.8, capsize=2, label=words,
         )  # fmt: skip
     left.set_xlabel("Layer (1: next to the input)")
-    left.set_ylabel("Gradients that became zero (%)")
+    left.set_ylabel("Gradients lost (%)")
     left.legend(fontsize=LABEL_POINTS, **LEGEND)
     right.set_xlabel("Step")
-    right.set_ylabel("Weight updates that changed nothing (%)")
+    right.set_ylabel("Weight updates lost (%)")
     right.legend(fontsize=LABEL_POINTS, **LEGEND)
     for axes in (above, left, right):
         axes.grid(axis="y", color="#e4e4e4", linewidth=0.5)
