@@ -54,15 +54,16 @@ def figure(result: StudyResult, table: Sequence[Record], metric: Any, panel: str
     left = max(text_size(probe, name)[0] for name in rows) / 72
     across = min(len(kinds), max(1, int(9.5 / (left + cell * len(columns) + 0.3))))
     down = math.ceil(len(kinds) / across)
-    head = max(text_size(probe, name)[0] for name in columns) / 72 if _slanted(probe, columns, cell) else 0.12
+    long = _slanted(probe, columns, cell)
+    head = max(text_size(probe, name)[0] for name in columns) / 72 if long else 0.12
     width = across * (left + 0.35 + cell * len(columns)) + 1.3
     height = down * (_CELL * len(rows) + head + 0.45) + 0.4
-    drawn = blank(max(width, 4.6), max(height, 1.6))
+    drawn = blank(max(width, 4.6), max(height, 2.6))
     grid = drawn.subplots(down, across, squeeze=False)
     image = None
     for axes, kind in zip(grid.flat, kinds, strict=False):
         part = [record for record in table if panel is None or record[panel] == kind]
-        image = _panel(axes, part, rows, columns, metric, finite, log) or image
+        image = _panel(axes, part, rows, columns, metric, finite, log, long) or image
         if panel:
             axes.set_title(str(kind), loc="left", fontsize=8.5)
     for axes in grid.flat[len(kinds) :]:
@@ -84,7 +85,7 @@ def _row(record: Record) -> str:
 
 def _slanted(probe: Any, columns: list[str], cell: float) -> bool:
     """Say whether the names of columns are too long to stand beside each other."""
-    return any(text_size(probe, name)[0] / 72 > cell - 0.05 for name in columns)
+    return any(text_size(probe, name)[0] / 72 > cell - 0.1 for name in columns)
 
 
 def _panel(
@@ -95,6 +96,7 @@ def _panel(
     metric: Any,
     finite: list[float],
     log: bool,
+    long: bool,
 ) -> Any:
     """Draw one panel, and return its image."""
     colours = require("matplotlib.colors", "A plot")
@@ -121,7 +123,6 @@ def _panel(
         for column in range(len(columns)):
             if (row, column) not in texts:
                 axes.text(column, row, "-", ha="center", va="center", fontsize=LABEL_POINTS, color="#999999")
-    long = _slanted(axes.figure, columns, axes.get_window_extent().width / axes.figure.dpi / len(columns))
     axes.set_yticks(range(len(rows)), labels=rows, fontsize=LABEL_POINTS)
     axes.set_xticks(range(len(columns)), labels=columns, fontsize=LABEL_POINTS, rotation=90 if long else 0)
     axes.tick_params(length=0)
