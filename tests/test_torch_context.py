@@ -270,6 +270,21 @@ def test_checkpoint_names_its_layers() -> None:
     assert all(map(torch.equal, *grads))
 
 
+def test_checkpointed_attention() -> None:
+    from torch.utils.checkpoint import checkpoint
+
+    def function(q: Any) -> Any:
+        return F.scaled_dot_product_attention(q, q, q)
+
+    grads = []
+    for again in (False, True):
+        q = some(1, 2, 5, 16).requires_grad_()
+        with lp.torch.emulate("bf16"):
+            (checkpoint(function, q, use_reentrant=False) if again else function(q)).square().sum().backward()
+        grads.append(q.grad)
+    assert torch.equal(*grads)
+
+
 def test_torch_func_and_autocast() -> None:
     layer, x = nn.Linear(16, 4), some(3, 16)
     params = {name: p.detach() for name, p in layer.named_parameters()}

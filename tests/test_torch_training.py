@@ -79,8 +79,8 @@ def test_learned_step_has_the_gradient_of_lsq() -> None:
     quantizer = lp.torch.FakeQuantize("int4", scale="lsq")
     x = some(50).requires_grad_()
     quantizer(x)
-    start = float(quantizer.scale)
-    assert start == pytest.approx(2 * float(x.abs().mean()) / np.sqrt(7))
+    start = quantizer.scale.item()
+    assert start == pytest.approx(2 * x.abs().mean().item() / np.sqrt(7))
     y = quantizer(x)
     grad = some(50, seed=1)
     y.backward(grad)
@@ -88,7 +88,7 @@ def test_learned_step_has_the_gradient_of_lsq() -> None:
     inside = values.abs() <= 7
     codes = values.round().clamp(-7, 7)
     slope = torch.where(inside, codes - values, codes)
-    assert float(quantizer.scale.grad) == pytest.approx(float((slope * grad).sum() / np.sqrt(50 * 7)), rel=1e-4)
+    assert quantizer.scale.grad.item() == pytest.approx((slope * grad).sum().item() / np.sqrt(50 * 7), rel=1e-4)
     assert torch.equal(x.grad, grad * inside)
     rows = lp.torch.FakeQuantize("e4m3fn", scale="lsq", axis=0, channels=3)
     rows(some(3, 8)).sum().backward()
@@ -96,21 +96,19 @@ def test_learned_step_has_the_gradient_of_lsq() -> None:
 
 
 def test_quantisation_aware_training_learns() -> None:
-    """A layer with 4-bit weights fits better after training through the quantiser than its rounded weights do."""
-    torch.manual_seed(0)
+    """With a gradient that goes straight through, weights that are only seen in 4 bits fit all the same."""
     x, truth = some(256, 16), some(8, 16, seed=3)
-    target = x @ truth.T
-    w = torch.nn.Parameter(truth.clone())
+    w = torch.nn.Parameter(some(8, 16, seed=5) * 0.1)
     quantizer = lp.torch.FakeQuantize("int4", axis=0)
-    optimizer = torch.optim.Adam([w], lr=2e-3)
+    optimizer = torch.optim.Adam([w], lr=0.1)
     losses = []
-    for _ in range(60):
-        loss = (x @ quantizer(w).T - target).square().mean()
+    for _ in range(40):
+        loss = (x @ quantizer(w).T - x @ truth.T).square().mean()
         losses.append(loss.item())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert min(losses[-20:]) < 0.9 * losses[0]
+    assert losses[-1] < 0.1 * losses[0]
 
 
 @pytest.mark.parametrize(

@@ -284,11 +284,13 @@ class Session:
         name = getattr(func, "__name__", "")
         if self.suspended or name not in _SEEN:
             return func(*args, **kwargs)
-        if name == "backward":
-            if func is not torch.Tensor.backward:
-                return func(*args, **kwargs)
-            with self.functions:  # which is off in here; layers that are checkpointed are computed again inside
-                return _run_backward(*args, **kwargs)
+        if name == "backward":  # layers that are checkpointed are computed again inside, where this mode would be off
+            if func is torch.Tensor.backward:
+                with self.functions:
+                    return _of_tensor(*args, **kwargs)
+            if func is torch.autograd.backward:
+                return self._run_backward(*args, **kwargs)
+            return func(*args, **kwargs)
         place = self.layers.place()
         if self.rules.scheme(place.layer) is None:
             return func(*args, **kwargs)
@@ -315,12 +317,26 @@ class Session:
             return fused.bilinear(*args, **kwargs)
         return func(*args, **kwargs)
 
+    def _run_backward(
+        self, tensors: Any, grad_tensors: Any = None, retain_graph: Any = None, create_graph: bool = False,
+        inputs: Any = None,
+    ) -> None:  # fmt: skip
+        """Do what `torch.autograd.backward` does once it has checked its arguments, with this mode on."""
+        roots = (tensors,) if isinstance(tensors, torch.Tensor) else tuple(tensors)
+        given = torch.autograd._tensor_or_tensors_to_tuple(grad_tensors, len(roots))
+        grads = torch.autograd._make_grads(roots, given, is_grads_batched=False)
+        keep = create_graph if retain_graph is None else retain_graph
+        with self.functions:
+            torch.autograd.graph._engine_run_backward(
+                roots, grads, keep, create_graph, tuple(inputs or ()), allow_unreachable=True, accumulate_grad=True
+            )
+
 
 _MULTIPLYING = frozenset(("linear", "matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "addmm", "baddbmm"))
 _SEEN = _MULTIPLYING | {"backward", "lstm", "scaled_dot_product_attention", "bilinear"}
 
 
-def _run_backward(
+def _of_tensor(
     tensor: torch.Tensor,
     gradient: torch.Tensor | None = None,
     retain_graph: bool | None = None,
