@@ -9,6 +9,8 @@ import lowprec as lp
 
 WORDS = ("int8", "e4m3fn", "e5m2", "mxint8", "mxfp8_e4m3", "mxfp6_e2m3", "mxfp6_e3m2", "nvfp4", "mxfp4", "bf16")
 SETTINGS = {word: lp.nn.Arithmetic(word) for word in WORDS}
+for _word in ("mxfp8_e4m3", "mxfp6_e2m3"):
+    SETTINGS[f"{_word}, scales rceil"] = lp.nn.Arithmetic(_word, scale_rule="rceil")
 SETTINGS["e4m3fn, a scale per row"] = lp.nn.Arithmetic("e4m3fn", scales="row")  # as int8 has them
 
 
