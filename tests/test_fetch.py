@@ -231,3 +231,25 @@ def test_command(index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "PP-OCRv4" in capsys.readouterr().out
     assert main(["fetch", "to"]) == 2
     assert main(["fetch"]) == 2
+
+
+def test_own_directory_gets_a_copy(
+    index: Path, no_pip: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.bin").write_bytes(CONTENT)
+    monkeypatch.setenv("LOWPREC_TOY", str(tmp_path / "mine.bin"))
+    folder = _fetch.fetch("toy", directory=tmp_path / "own", progress=False)
+    assert left(folder) == ["weights.bin"]
+    assert (folder / "weights.bin").read_bytes() == CONTENT
+    assert not no_pip  # nothing was downloaded
+
+
+def test_other_content_of_the_same_size_and_time_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOWPREC_CACHE_DIR", str(tmp_path / "cache"))
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    before = path.stat()
+    assert _fetch.file_hash(path) == digest(b"old")
+    path.write_bytes(b"new")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert _fetch.file_hash(path) == digest(b"new")

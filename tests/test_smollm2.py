@@ -300,6 +300,7 @@ def test_workload_options(path: Path, text: Path, monkeypatch: pytest.MonkeyPatc
         ({"windows": 0}, ValueError, "`windows` must be 1 or more, got 0"),
         ({"windows": 2.0}, TypeError, "`windows` must be an integer"),
         ({"length": 1}, ValueError, "`length` must be 2 or more"),
+        ({"skip": 3}, TypeError, "`skip` must be names of products"),
         ({"skip": [3]}, TypeError, "`skip` must be names of products"),
         ({"text": "/nonexistent"}, FileNotFoundError, "`text` must be a file"),
         ({"model": 3}, TypeError, "`model` must be a path"),
@@ -316,6 +317,31 @@ def test_workload_options(path: Path, text: Path, monkeypatch: pytest.MonkeyPatc
     record = made(windows=1, length=8)
     sums = record.evaluate(Arithmetic("e4m3fn", scales="none"), 0) | {"surprise": np.nan, "noise": np.nan}
     assert np.isnan(record.summarise([sums])["perplexity"])
+
+
+def test_skip_names_products(model: SmolLM2) -> None:
+    with pytest.raises(ValueError, match=r"`skip` must name products of the model.*'outptu'.*the closest: 'output'"):
+        model.logits([1, 2], Arithmetic("bf16"), skip=("output", "outptu"))
+    with pytest.raises(ValueError, match="`skip` must name products"):
+        model.logits([1, 2], Arithmetic("bf16"), skip=(f"blk.{LAYERS}.*",))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"llama.rope.scaling.type": "linear"}, {"llama.rope.dimension_count": SIZE // 2},
+        {"llama.attention.key_length": 2 * SIZE}, {"tokenizer.ggml.pre": "llama-bpe"},
+        {"llama.attention.head_count": 0}, {"llama.attention.head_count": 3}, {"llama.block_count": LAYERS - 1},
+    ],
+)  # fmt: skip
+def test_other_models_are_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"toy.gguf' must hold a model as SmolLM2 is.*got one with"):
+        SmolLM2(toy(tmp_path / "toy.gguf", **change))
+
+
+def test_alignment_is_a_number(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"is no valid GGUF file: general\.alignment is 0"):
+        GGUF(toy(tmp_path / "toy.gguf", **{"general.alignment": 0}))
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,46 @@ def test_same_setting_once() -> None:
     assert settings(["bf16", "bfloat16", lp.format("bf16"), Arithmetic("bf16")], [None, "fp32", "float32"]) == ["bf16"]
 
 
+def quarters(w: Any, calibration: Any = None) -> Any:
+    return np.round(w * 4) / 4
+
+
+def test_no_two_settings_have_one_label() -> None:
+    def eighths(w: Any, calibration: Any = None) -> Any:
+        return np.round(w * 8) / 8
+
+    eighths.__name__ = quarters.__name__
+    stored = study("matmul", "fp32", weights=[quarters, eighths], K=(2, 4), size=2, seeds=1, **QUIET)
+    assert len({row["label"] for row in stored.table}) == 2
+    assert all(row["label"] in str(stored) for row in stored.table)  # one row each, where labels name rows
+    drawn = [Arithmetic("bf16", rounding="stochastic", seed=seed) for seed in (1, 2)]
+    labels = [row["label"] for row in study(Toy(1), [*drawn, "bf16"], **QUIET).table]
+    assert labels == ["bf16, stochastic, seed 1", "bf16, stochastic, seed 2", "bf16"]
+
+
+class Holes(Workload):
+    """Parts that do not all have the same."""
+
+    name = "holes"
+    metrics = (Metric("value", "value", "", True, ".3f"), Metric("other", "other", "", True, ".3f"))
+    parts = ("one", "two")
+
+    def fingerprint(self) -> str:
+        return "holes"
+
+    def evaluate(self, arithmetic: Arithmetic, part: int) -> dict[str, Any]:
+        return {"value": 1.0, "other": None} | ({"of one part": 1} if part == 0 else {"other": 1.0})
+
+
+def test_parts_with_holes() -> None:
+    result = study(Holes(), "bf16", **QUIET)
+    record = result.table[0]
+    assert (record["value"], record["other"], "of one part" in record) == (1.0, None, False)
+    assert "bf16" in str(result)
+    with pytest.raises(ValueError, match="`workload` must have one part at least, got 'toy' with none"):
+        study(Toy(0), "bf16", **QUIET)
+
+
 def test_words_keep_their_own_sum_and_sparsity() -> None:
     assert settings(["bf16/exact", "nvidia-hopper:fp16", "bf16"], ["fp32", "bf16"]) == [
         *("bf16/exact", "fp16/nvidia-hopper", "bf16", "bf16/bf16")

@@ -157,6 +157,14 @@ def test_axes_are_what_varies_within_a_setting() -> None:
 # --------------------------------------------------------------------------------------------------------------- views
 
 
+def test_truth_is_no_number_to_draw_against() -> None:
+    table = [{**facts(Arithmetic("bf16")), "settled": settled, "error": 0.1} for settled in (True, False)]
+    result = StudyResult(table, workload="made", source="by hand", metrics=(ERROR,))
+    assert (result.axes, result.axis) == (("settled",), None)
+    del table[1]["settled"]
+    assert "True" in str(StudyResult(table, workload="made", source="by hand", metrics=(ERROR,)))
+
+
 def test_table_has_spread_and_directions() -> None:
     text = str(made(["fp32", "e4m3fn"]))
     lines = text.splitlines()

@@ -119,12 +119,16 @@ class Workload(ABC):
         -------
         dict
             For each metric its mean over the parts (elementwise for lists), and, for several parts, the least and the
-            largest as ``<name>_low`` and ``<name>_high``. Other keys that all parts share are kept where all are equal.
+            largest as ``<name>_low`` and ``<name>_high``; None where a part has None. Other keys
+            that all parts share are kept where all are equal.
         """
         record: dict[str, Any] = {}
         names = {metric.name for metric in self.metrics}
-        for key in parts[0]:
+        for key in [key for key in parts[0] if all(key in part for part in parts)]:
             values = [part[key] for part in parts]
+            if key in names and any(value is None for value in values):
+                record[key] = None
+                continue
             if key not in names:
                 if all(value == values[0] for value in values):
                     record[key] = values[0]

@@ -117,8 +117,8 @@ class Matmul(Workload):
         lost = list(dict.fromkeys(record["label"] for record in table if record["sum_error"] is None))
         if lost:
             said.append(
-                f"Not told apart for {', '.join(lost)}: with an exact sum the operands would have other scales, or "
-                "there is no such sum."
+                f"Not told apart for {', '.join(lost)}: with an exact sum the operands would have other scales or "
+                "other random bits, or there is no such sum."
             )
         return tuple(said)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -136,6 +136,43 @@ def label(setting: Any, usual: str) -> str:
         return words
     named = f", scales {setting.scales}"
     return words.replace(named, "", 1) if setting.scales == usual else words if named in words else words + named
+
+
+def distinct(settings: Sequence[Any], usual: str) -> list[str]:
+    """Return a label for each of several settings, no two alike.
+
+    Parameters
+    ----------
+    settings : sequence of Arithmetic or object
+        What runs, each another one.
+    usual : str
+        `default_scales` of the workload.
+
+    Returns
+    -------
+    list of str
+        As `label`; those that would be alike have their seed or, where that is the same too, are numbered.
+
+    Raises
+    ------
+    Nothing.
+
+    Examples
+    --------
+    >>> import lowprec as lp
+    >>> distinct([lp.nn.Arithmetic("bf16", seed=seed) for seed in (0, 1)], "auto")
+    ['bf16, seed 0', 'bf16, seed 1']
+    """
+    words = [label(setting, usual) for setting in settings]
+    seeded = [
+        f"{text}, seed {setting.seed}" if words.count(text) > 1 and hasattr(setting, "seed") else text
+        for text, setting in zip(words, settings, strict=True)
+    ]
+    if len(set(seeded)) > len(set(words)):
+        words = seeded
+    return [
+        f"{text} ({words[: at + 1].count(text)})" if words.count(text) > 1 else text for at, text in enumerate(words)
+    ]
 
 
 def facts(setting: Any, usual: str = "auto") -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,7 @@ def smollm2(
         if value < low:
             msg = f"`{name}` must be {low} or more, got {value}."
             raise ValueError(msg)
-    patterns = (skip,) if isinstance(skip, str) else tuple(skip)
+    patterns = (skip,) if isinstance(skip, str) else tuple(skip) if isinstance(skip, Iterable) else (skip,)
     if not all(isinstance(pattern, str) for pattern in patterns):
         msg = f"`skip` must be names of products, got {skip!r}."
         raise TypeError(msg)

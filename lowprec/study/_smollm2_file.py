@@ -78,7 +78,10 @@ class GGUF:
             name = cursor.text()
             self.fields[name] = cursor.value(cursor.number(4))
         found = [self._entry(cursor) for _ in range(tensors)]
-        alignment = int(self.fields.get("general.alignment", 32))
+        alignment = self.fields.get("general.alignment", 32)
+        if not isinstance(alignment, int) or alignment < 1:
+            msg = f"{str(self.path)!r} is no valid GGUF file: general.alignment is {alignment!r}."
+            raise ValueError(msg)
         start = -(-cursor.at // alignment) * alignment
         self.tensors: dict[str, Tensor] = {}
         for name, tensor in found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import threading
 from collections import OrderedDict
@@ -29,6 +30,7 @@ INPUTS = {"attn_q": "attn_norm", "attn_k": "attn_norm", "attn_v": "attn_norm", "
     "ffn_down": "ffn_hidden",
 }
 HEAD = "output"
+PRETOKENIZER = "smollm"
 _SETS = 2  # of prepared weights that are kept: one arithmetic's, and fp32's
 
 
@@ -45,7 +47,7 @@ class SmolLM2:
     OSError
         If the file cannot be read.
     ValueError
-        If it is not such a file.
+        If it is not such a file, or has what is not computed here: scaled rotary positions, biases, another tokenizer.
 
     Notes
     -----
@@ -75,10 +77,37 @@ class SmolLM2:
         self.epsilon = float(fact("attention.layer_norm_rms_epsilon"))
         self.theta = float(fact("rope.freq_base"))
         self.context = int(fact("context_length"))
+        self._refuse()
         self.size = self.width // self.heads
         self._weights: dict[str, Floats] = {}
         self._sets: OrderedDict[tuple[Any, ...], dict[str, Any]] = OrderedDict()
         self._lock = threading.RLock()
+
+    def _refuse(self) -> None:
+        """Refuse a file that says something that is not computed here, rather than give other numbers."""
+        fields, names = self.file.fields, set(self.file.tensors)
+        reasons = []
+        heads, groups = self.heads, self.kv_heads
+        if min(self.layers, heads, groups) < 1 or self.width % (2 * max(heads, 1)) or heads % max(groups, 1):
+            reasons.append(f"{self.width} features in {heads} heads, {groups} of keys, in {self.layers} layers")
+        for key in ("rope.dimension_count", "attention.key_length", "attention.value_length"):
+            given = fields.get(f"llama.{key}")
+            if not reasons and given not in (None, self.width // heads):
+                reasons.append(f"llama.{key} {given}")
+        if fields.get("llama.rope.scaling.type", "none") != "none":
+            reasons.append(f"llama.rope.scaling.type {fields['llama.rope.scaling.type']}")
+        if fields.get("tokenizer.ggml.pre", PRETOKENIZER) != PRETOKENIZER:
+            reasons.append(f"tokenizer.ggml.pre {fields['tokenizer.ggml.pre']}")
+        kinds = {*INPUTS, "attn_norm", "ffn_norm"}
+        known = {f"blk.{number}.{kind}.weight" for number in range(self.layers) for kind in kinds}
+        more = sorted(names - known - {"token_embd.weight", "output_norm.weight", "output.weight"})
+        reasons += [f"the tensor {name}" for name in more[:3]]
+        if reasons:
+            msg = (
+                f"{str(self.file.path)!r} must hold a model as SmolLM2 is, with plain rotary positions over whole "
+                f"heads, no biases, and its tokenizer ({PRETOKENIZER}), got one with {', '.join(reasons)}."
+            )
+            raise ValueError(msg)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -180,8 +209,8 @@ class SmolLM2:
         TypeError
             If tokens are no integers.
         ValueError
-            If a token is not in the vocabulary, a window is empty or longer than the model's context, or `calibration`
-            is needed and missing.
+            If a token is not in the vocabulary, a window is empty or longer than the model's context, `skip` names no
+            product, or `calibration` is needed and missing.
         """
         windows = self._checked(tokens, "tokens")
         products = self._products(arithmetic, tuple(skip), calibration)
@@ -280,6 +309,17 @@ class SmolLM2:
     def _products(self, arithmetic: Any, skip: tuple[str, ...], calibration: ArrayLike | None) -> Products:
         """Return the products of an arithmetic, with the weights that are prepared already."""
         chosen = Arithmetic() if arithmetic is None else arithmetic
+        among = [f"blk.{number}.{kind}" for number in range(self.layers) for kind in ("attn_scores", "attn_values")]
+        names = (*self.matrices(), *among)
+        for pattern in skip:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                close = difflib.get_close_matches(pattern, names, n=2)
+                hint = f"; the closest: {', '.join(map(repr, close))}" if close else ""
+                msg = (
+                    f"`skip` must name products of the model, such as 'output', 'blk.0.*' or '*.attn_scores', got "
+                    f"{pattern!r}, which is none{hint}."
+                )
+                raise ValueError(msg)
         windows = None
         if calibration is not None and chosen.needs_calibration:
             windows = np.atleast_2d(self._checked(calibration, "calibration"))

@@ -44,7 +44,7 @@ def view(result: StudyResult) -> tables.Table:
     for record in result.table:
         cells = [str(record["label"]), _bits(record.get("bits")), str(record.get("accumulator", ""))]
         cells.append({True: "yes", False: "no"}.get(record.get("scaled"), ""))  # type: ignore[arg-type]
-        cells += [str(record[name]) for name in result.axes]
+        cells += [str(record.get(name, "")) for name in result.axes]
         for metric in scalars:
             cells.append(text(record.get(metric.name), metric))
             if metric in ranges:
@@ -68,10 +68,10 @@ def _pivot(result: StudyResult, axis: str) -> tables.Table:
     others = [name for name in result.axes if name != axis]
     cells: dict[tuple[str, ...], dict[Any, str]] = {}
     for record in result.table:
-        place = (*(str(record[name]) for name in others), str(record["label"]))
+        place = (*(str(record.get(name, "")) for name in others), str(record["label"]))
         cells.setdefault(place, {})[record[axis]] = text(record.get(metric.name), metric)
     columns = [*(f"<{name}" for name in others), "<setting", *(f"{axis}={_bits(value)}" for value in values)]
-    order = [list(dict.fromkeys(str(record[name]) for record in result.table)) for name in others]
+    order = [list(dict.fromkeys(str(record.get(name, "")) for record in result.table)) for name in others]
     places = sorted(cells, key=lambda place: [names.index(word) for names, word in zip(order, place, strict=False)])
     rows = [[*place, *(cells[place].get(value, "") for value in values)] for place in places]
     for above, row in reversed(list(pairwise(rows))):

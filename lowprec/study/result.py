@@ -107,7 +107,8 @@ class StudyResult:
     def axis(self) -> str | None:
         """The first of them that holds numbers, such as ``"K"``."""
         for name in self.axes:
-            if all(isinstance(record[name], (int, float)) for record in self.table):
+            values = [record.get(name) for record in self.table]
+            if all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
                 return name
         return None
 

@@ -10,7 +10,7 @@ from typing import Any
 from lowprec.study import _engine, _registry
 from lowprec.study._base import Workload
 from lowprec.study._cache import open_cache, plain
-from lowprec.study._settings import facts, grid, label
+from lowprec.study._settings import distinct, facts, grid
 from lowprec.study.result import StudyResult
 
 
@@ -114,23 +114,27 @@ def study(
     plan = grid(chosen, dtypes, accumulators, weights=weights, sparsity=sparsity, scales=scales, seed=seed)
     kept = open_cache(cache)
     usual = chosen.default_scales
+    if not len(chosen.parts):
+        msg = f"`workload` must have one part at least, got {chosen.name!r} with none."
+        raise ValueError(msg)
+    labels = distinct(plan.settings, usual)
     units = [
         _engine.Unit(
             setting,
             part,
-            ", ".join([chosen.name, label(setting, usual), *([name] if len(chosen.parts) > 1 else [])]),
+            ", ".join([chosen.name, words, *([name] if len(chosen.parts) > 1 else [])]),
             _engine.key_of(chosen, setting, part),
         )
-        for setting in plan.settings
+        for setting, words in zip(plan.settings, labels, strict=True)
         for part, name in enumerate(chosen.parts)
     ]
     outcome = _engine.run(chosen, units, named=named, cache=kept, executor=executor, progress=progress)
     table, settings = [], []
     count = len(chosen.parts)
-    for place, setting in enumerate(plan.settings):
+    for place, (setting, words) in enumerate(zip(plan.settings, labels, strict=True)):
         summary = chosen.summarise(outcome.values[place * count : (place + 1) * count])
         for each in summary if isinstance(summary, list) else [summary]:
-            table.append({"workload": chosen.name, **facts(setting, usual), **plain(each)})
+            table.append({"workload": chosen.name, **facts(setting, usual), "label": words, **plain(each)})
             settings.append(setting)
     notes = getattr(chosen, "notes", ())
     return StudyResult(
