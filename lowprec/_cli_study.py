@@ -49,9 +49,7 @@ def add(commands: Any) -> None:
     many = parser.add_argument_group("the grid; several values with spaces or commas, none for as by default")
     many.add_argument("--dtypes", nargs="+", metavar="FORMAT", help="bf16, e4m3fn/exact, nvidia-hopper:e4m3fn, mxfp4")
     many.add_argument("--accumulators", nargs="+", metavar="ACC", help="as in lowprec.matmul, each with every format")
-    many.add_argument(
-        "--weights", nargs="+", metavar="RULE", help="of stored weights: int4/32, gptq:int4/128, nf4"
-    )
+    many.add_argument("--weights", nargs="+", metavar="RULE", help="of stored weights: int4/32, gptq:int4/128, nf4")
     many.add_argument("--sparsity", nargs="+", metavar="PATTERN", help="of weights: 2:4, '2:4 wanda'")
     many.add_argument("--scales", nargs="+", metavar="RULE", help="none, tensor, row, power_of_two, auto")
     many.add_argument("--no-scale", action="store_true", help="the same as --scales none")
@@ -155,12 +153,23 @@ def _check(options: argparse.Namespace, name: str) -> None:
     if folder.exists() and not folder.is_dir():
         msg = f"`--output` must be a folder, or a path where one can be made, got the file {str(folder)!r}."
         raise ValueError(msg)
+    above = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise _unwritable(folder, f"{str(above)!r} is no folder to write to")
+
+
+def _unwritable(folder: Path, why: str) -> OSError:
+    """Return the error that a folder cannot be made."""
+    return OSError(f"`--output` must be a folder that can be written, got {str(folder)!r} ({why}); name another one.")
 
 
 def _save(result: StudyResult, options: argparse.Namespace) -> list[Path]:
     """Write the table, the page and the figures."""
     folder: Path = options.output
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error.strerror or type(error).__name__) from error
     chosen = _split(options.plot)
     kinds = [kind for kind in result.kinds if chosen is None or kind in chosen]
     missing = [kind for kind in chosen or () if kind not in kinds]

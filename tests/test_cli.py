@@ -359,6 +359,8 @@ def test_output_that_cannot_be_a_folder(capsys: pytest.CaptureFixture[str], tmp_
     file = tmp_path / "file"
     file.write_text("mine")
     assert "`--output` must be a folder" in fails(capsys, "study", "--no-progress", "--output", str(file))
+    inside = fails(capsys, "study", "--no-progress", "--output", str(file / "inside"))
+    assert "`--output` must be a folder that can be written" in inside
     assert file.read_text() == "mine"
 
 
