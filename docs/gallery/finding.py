@@ -32,6 +32,8 @@ COLUMNS = {
 }
 FORMATS = {
     "perplexity": ".4f",
+    "kl_between": ".2e",
+    "same_choice": ".2%",
     "loss_increase_nats": "+.6f",
     "loss_increase_nats_low": "+.6f",
     "loss_increase_nats_high": "+.6f",
@@ -71,6 +73,26 @@ def run(settings: Mapping[str, lp.nn.Arithmetic], options: argparse.Namespace) -
     return [{"arithmetic": name, **record} for name, record in zip(settings, result.table, strict=True)]
 
 
+def between(
+    settings: Mapping[str, lp.nn.Arithmetic], base: str, records: Sequence[dict[str, Any]], options: argparse.Namespace
+) -> None:
+    """Add to each record how far its distributions are from those of another setting of the same format."""
+    workload = lp.study.workload("smollm2", windows=options.windows, length=options.length)
+    others = [log_softmax(workload.logits(settings[base], part)) for part in range(options.windows)]
+    for record in records:
+        own = (log_softmax(workload.logits(settings[record["arithmetic"]], part)) for part in range(options.windows))
+        pairs = list(zip(others, own, strict=True))
+        record["kl_between"] = float(np.mean([np.mean(np.sum(np.exp(p) * (p - q), axis=1)) for p, q in pairs]))
+        record["same_choice"] = float(np.mean([np.mean(p.argmax(axis=1) == q.argmax(axis=1)) for p, q in pairs]))
+
+
+def log_softmax(logits: Any) -> Any:
+    """Return logarithms of probabilities, in float64."""
+    wide = logits.astype(np.float64)
+    shifted = wide - wide.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
 def write(
     records: Sequence[Mapping[str, Any]], name: str, options: argparse.Namespace, more: Mapping[str, str] | None = None
 ) -> None:
@@ -108,8 +130,8 @@ def draw(records: Sequence[Mapping[str, Any]], name: str, title: str, options: a
         axes.set_yticks(range(len(records)), [record["arithmetic"] for record in records])
         axes.set_ylim(len(records) - 0.4, -0.6)
         axes.margins(x=0.18)
-        axes.set_xlabel("increase of the loss over fp32, nats per token: mean and range over windows")
-        axes.set_title(title, loc="left", fontsize=9)
+        axes.set_xlabel("loss increase over fp32, nats per token: mean and range over windows", loc="right")
+        figure.suptitle(title, x=0.01, ha="left", fontsize=9)
         figure.savefig(options.output / f"{name}.png", dpi=200)
 
 

@@ -20,5 +20,7 @@ SETTINGS = {
 if __name__ == "__main__":
     options = finding.arguments(__doc__)
     records = finding.run(SETTINGS, options)
-    finding.write(records, "hardware_sums", options)
+    finding.between(SETTINGS, "bf16, exact sums", records, options)
+    more = {"kl_between": "KL from bf16 with exact sums (nats)", "same_choice": "top-1 agreement with that"}
+    finding.write(records, "hardware_sums", options, more)
     finding.draw(records, "hardware_sums", "SmolLM2-135M in bfloat16, by the machine that sums", options)

@@ -19,7 +19,9 @@ SETTINGS = {
 if __name__ == "__main__":
     options = finding.arguments(__doc__)
     records = finding.run(SETTINGS, options)
-    finding.write(records, "hopper_fp8", options)
+    finding.between(SETTINGS, "e4m3, exact sums", records, options)
+    more = {"kl_between": "KL from e4m3 with exact sums (nats)", "same_choice": "top-1 agreement with that"}
+    finding.write(records, "hopper_fp8", options, more)
     finding.draw(
         records, "hopper_fp8", "SmolLM2-135M, FP8 E4M3 with a scale per tensor, by how products are summed", options
     )

@@ -95,6 +95,7 @@ if __name__ == "__main__":
     parser.add_argument("--output", type=Path, default=Path("docs/images"))
     parser.add_argument("--no-cache", action="store_true")
     given = parser.parse_args()
+    given.output.mkdir(parents=True, exist_ok=True)
     result = lp.study("training", cache=not given.no_cache)
     with require("matplotlib", "A plot").rc_context(STYLE):
         figure(result.table).savefig(given.output / "training.png", dpi=200)
