@@ -303,3 +303,38 @@ def test_threads_do_not_matter() -> None:
     finally:
         lp.set_num_threads(before)
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    ("accumulator", "label"),
+    [
+        (lp.Chunked("nvidia-hopper", every=128), "e4m3fn/nvidia-hopper every 128"),
+        (lp.Chunked("fp16", every=64, outer=lp.Pairwise("bf16")), "e4m3fn/fp16 every 64, then Pairwise"),
+        (lp.Chunked("fp16", every=64, outer="bf16"), "e4m3fn/fp16 every 64, then bf16"),
+    ],
+)
+def test_labels_of_chunked_sums_are_words(accumulator: Any, label: str) -> None:
+    found = Arithmetic("e4m3fn", accumulator)
+    assert found.label.startswith(label)
+    assert found.key() != Arithmetic("e4m3fn", accumulator.inner).key()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "accumulator", "scales"),
+    [
+        ("int8", None, "auto"),
+        ("e4m3fn", None, "row"),
+        ("e4m3fn", "exact", "auto"),
+        ("int8", None, "none"),
+        ("e4m3fn", lp.Sequential("bf16", rounding="stochastic"), "auto"),
+    ],
+)
+def test_groups_at_once_have_the_bits_of_each_by_itself(dtype: str, accumulator: Any, scales: str) -> None:
+    how = Arithmetic(dtype, accumulator, scales=scales)
+    rng = np.random.default_rng(5)
+    x, w, bias = (rng.standard_normal(shape).astype(np.float32) for shape in ((2, 6, 5, 4), (12, 2, 3, 3), (12,)))
+    found = lp.nn.convolution(how, x, w, bias, groups=3, padding=1)
+    for g in range(3):
+        own = slice(4 * g, 4 * g + 4)
+        alone = lp.nn.convolution(how, x[:, 2 * g : 2 * g + 2], w[own], bias[own], padding=1)
+        assert found[:, own].tobytes() == alone.tobytes()

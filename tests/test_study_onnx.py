@@ -360,6 +360,32 @@ def test_a_measure_of_the_user(network: str, tmp_path: Path, monkeypatch: pytest
     assert study.metrics[0].name == "largest"
 
 
+def test_measures_of_one_file_are_told_apart(network: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "two_measures.py").write_text("def one(o, i, s):\n    return 1\ndef two(o, i, s):\n    return 2\n")
+    monkeypatch.chdir(tmp_path)
+
+    def constant(number: Any) -> Any:
+        def found(outputs: Any, inputs: Any, samples: Any) -> Any:
+            return number
+
+        return found
+
+    measures = ("two_measures:one", "two_measures:two", constant(1), constant(2), lambda o, i, s: 1, lambda o, i, s: 2)
+    studies = [workload(f"onnx:{network}", metric=each, samples=1) for each in measures]
+    assert len({study.fingerprint() for study in studies}) == len(measures)
+    assert workload(f"onnx:{network}", metric=constant(2), samples=1).fingerprint() == studies[3].fingerprint()
+    refused(ValueError, "attribute `key`", lambda: workload(f"onnx:{network}", metric=constant(object()), samples=1))
+    named = constant(object())
+    named.key = "an object"
+    assert workload(f"onnx:{network}", metric=named, samples=1).metrics[0].name == "found"
+
+
+def test_samples_of_a_model_of_whole_batches(tmp_path: Path) -> None:
+    path = save(tmp_path, [helper.make_node("MatMul", ["x", "w"], ["y"])], {"x": (4, 8)}, {"w": normal(8, 3)})
+    study = workload(f"onnx:{path}", inputs={"x": normal(16, 8)}, samples=8)
+    assert study.parts == ("samples 0 to 3", "samples 4 to 7")
+
+
 def test_calibration_hears_what_goes_into_a_weight(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["h"], group=2),
@@ -455,7 +481,7 @@ def test_inputs_that_do_not_fit(network: str, tmp_path: Path) -> None:
         (ValueError, "cannot be read", {"inputs": str(tmp_path / "bad.npz")}),
         (TypeError, "got one array", {"inputs": str(tmp_path / "one.npy")}),
         (TypeError, "got a int", {"inputs": 3}),
-        (ValueError, "enough parts", {"inputs": {"x": x}, "calibration": 4}),
+        (ValueError, "enough samples", {"inputs": {"x": x}, "calibration": 4}),
         (ValueError, "left out", {"inputs": {"x": x}, "shapes": "x=1x16"}),
         (ValueError, "open lengths.*'bach'; did you mean 'batch'", {"shapes": "bach=2"}),
         (ValueError, r"must fit \(batch, 16\)", {"shapes": "x=1x17"}),

@@ -13,6 +13,7 @@ import pytest
 import lowprec as lp
 from lowprec.nn import Arithmetic
 from lowprec.study import workload
+from lowprec.study._torch_workload import TorchWorkload
 
 torch = pytest.importorskip("torch", reason='needs torch; pip install "lowprec[torch]"')
 pytestmark = pytest.mark.oracles
@@ -65,6 +66,18 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / f"{name}.py").write_text(MODULE)
     monkeypatch.chdir(tmp_path)
     return f"torch:{name}"
+
+
+def test_targets_count_in_the_middle_too(module: str) -> None:
+    made = f"{module}:labelled".removeprefix("torch:")
+    study = TorchWorkload(made)
+    found = []
+    for value in (0.0, 1.0):
+        target = np.zeros(5000)
+        target[2500] = value
+        study._batches = [(torch.ones(1, 16), target)]
+        found.append(study._hash(torch, ""))
+    assert found[0] != found[1]
 
 
 def test_products_are_those_of_lowprec(module: str) -> None:

@@ -17,6 +17,7 @@ from lowprec.study._compression_workload import train_parallel
 from lowprec.study._training_network import Network, exponential, folded_sum, sigmoid
 from lowprec.study._training_step import Optimizer, Rounded
 from lowprec.study._training_task import Task
+from lowprec.study._training_workload import Training
 
 pytest.importorskip("sklearn", reason='needs scikit-learn; pip install "lowprec[study]"')
 
@@ -510,3 +511,25 @@ def test_bad_input_is_named(call: Any, kind: type[Exception], words: str) -> Non
 
 def test_lost_share_counts() -> None:
     assert steps_module.lost_share(np.array([0.0, 0, 2]), np.array([1.0, 0, 3])) == (2, 1)
+
+
+def test_numbers_of_numpy() -> None:
+    whole = Training(steps=np.int64(2), batch=np.int32(8), learning_rate=np.float32(0.5), seeds=np.arange(2))
+    assert whole.fingerprint() == Training(steps=2, batch=8, learning_rate=0.5, seeds=2).fingerprint()
+    assert train("fp32", steps=np.int64(1), seed=np.uint8(3)).losses == train("fp32", steps=1, seed=3).losses
+    assert Compression("int8", block=np.int64(64)) == Compression("int8", block=64)
+    several = [Recipe(loss_scale=scale) for scale in (2, 2.0, np.float32(2), np.float64(2))]
+    assert len({each.key() for each in several}) == 1
+    with pytest.raises(TypeError, match="`seeds` must be an integer, got '2'"):
+        Training(seeds="2")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="`task` must be a word"):
+        train(task=["autoencoder"], steps=1)  # type: ignore[arg-type]
+
+
+def test_what_diverges_at_once_has_a_record() -> None:
+    small = lp.FloatFormat("small", exponent_bits=3, mantissa_bits=2, bias=10)  # 1.0 is infinite
+    work = Training(steps=2, seeds=1)
+    record = work.summarise([work.evaluate(Recipe(tensors=small), 0)])  # type: ignore[arg-type]
+    assert math.isnan(record["test_loss"])
+    assert math.isnan(record["underflow"])
+    assert all(map(math.isnan, record["underflow_layers"]))

@@ -22,7 +22,7 @@ from lowprec.cost._candidates import Candidate
 from lowprec.formats import FloatFormat, IntFormat
 from lowprec.matmul import linear, matmul
 from lowprec.nn import _operands
-from lowprec.nn._choices import called, candidate_of, short, sparsity_of
+from lowprec.nn._choices import called, candidate_of, short, sparsity_of, summed
 from lowprec.nn._key import canonical
 from lowprec.nn._operands import PreparedWeight, is_scaled, scale_exponent, spread
 from lowprec.nn._weights import UNSCALED_BITS, Calibration, WeightRule
@@ -89,6 +89,8 @@ class Arithmetic:
     True
     >>> lp.nn.Arithmetic("bf16", weights="int4/32").label
     'bf16, weights int4/32'
+    >>> lp.nn.Arithmetic("e4m3fn", lp.Chunked("nvidia-hopper", every=128)).label
+    'e4m3fn/nvidia-hopper every 128'
     """
 
     candidate: Candidate
@@ -191,7 +193,7 @@ class Arithmetic:
         names = [short(found.x)] if found.x == found.w else [short(found.x), short(found.w)]
         words = ["@".join(names)]
         if found.accumulator != found.default_accumulator:
-            words[0] += f"/{found.accumulator if isinstance(found.accumulator, str) else repr(found.accumulator)}"
+            words[0] += f"/{summed(found.accumulator)}"
         if self.scale_rule is not None:
             words[0] += f" {self.scale_rule}"
         if self.sparsity is not None:

@@ -6,8 +6,9 @@ from typing import Any
 
 from lowprec._checks import fmt_of
 from lowprec._patterns import hardware_pattern
+from lowprec.accumulators import Chunked, Sequential
 from lowprec.blocks import BlockFormat, is_block_name
-from lowprec.cost._candidates import Candidate
+from lowprec.cost._candidates import Candidate, _spelled
 from lowprec.formats import FloatFormat, IntFormat
 from lowprec.nn._weights import WeightRule
 
@@ -74,6 +75,15 @@ def short(fmt: Any) -> str:
     """Return the short name of a format."""
     aliases = getattr(fmt, "aliases", ())
     return str(aliases[0] if aliases else fmt.name)
+
+
+def summed(accumulator: Any) -> str:
+    """Return a few words for what sums: a word that has one, else the call that makes the model."""
+    if not isinstance(accumulator, Chunked):
+        found = accumulator if isinstance(accumulator, str) else _spelled(accumulator)
+        return found if isinstance(found, str) else repr(found)
+    after = "" if accumulator.outer == Sequential() else f", then {summed(accumulator.outer)}"
+    return f"{summed(accumulator.inner)} every {accumulator.every}{after}"
 
 
 def called(rule: Any) -> str:

@@ -13,10 +13,12 @@ from numpy.typing import ArrayLike
 
 from lowprec._checks import Array
 from lowprec.conv import conv2d
+from lowprec.formats import FloatFormat, IntFormat
 from lowprec.matmul import matmul
-from lowprec.nn._arithmetic import Arithmetic
+from lowprec.nn._arithmetic import Arithmetic, _floats, _plus
 from lowprec.nn._operands import is_scaled
 from lowprec.nn._weights import Calibration
+from lowprec.rounding import Rounding
 
 _ROOM = 1 << 25  # bytes of patches at a time, where the rows of a product do not depend on each other
 
@@ -338,14 +340,40 @@ def _correlate(
     for first in range(0, max(1, images), step):
         some = view[first : first + step]
         outputs = []
-        for group in range(groups):
-            part = some[:, group * w.shape[1] : (group + 1) * w.shape[1]]
-            kernels = w[group * each : (group + 1) * each].reshape(each, depth)
-            added = None if bias is None else np.asarray(bias)[group * each : (group + 1) * each]
-            outputs.append(arithmetic.linear(_rows(part, count), kernels, added))
+        together = _groups_at_once(arithmetic, some, depth) if groups > 1 else 1
+        for group in range(0, groups, together):
+            until = min(group + together, groups)
+            part = some[:, group * w.shape[1] : until * w.shape[1]]
+            kernels = w[group * each : until * each].reshape(-1, each, depth)
+            added = None if bias is None else np.asarray(bias)[group * each : until * each]
+            if together == 1:
+                outputs.append(arithmetic.linear(_rows(part, count), kernels[0], added))
+                continue
+            rows = np.stack([_rows(one, count) for one in np.split(part, until - group, axis=1)])
+            sums = np.moveaxis(arithmetic.matmul(rows, kernels.swapaxes(1, 2)), 0, 1)
+            outputs.append(_plus(sums.reshape(rows.shape[1], -1), None if added is None else _floats(added, "bias")))
         whole = np.concatenate(outputs, axis=-1).reshape(len(some), *place, len(w))
         parts.append(np.moveaxis(whole, -1, 1))
     return np.ascontiguousarray(np.concatenate(parts))
+
+
+def _groups_at_once(arithmetic: Arithmetic, view: Array, depth: int) -> int:
+    """Return how many groups of a convolution are one batch of products, which has the bits of one after the other.
+
+    It has where each group is divided by its own scales in either way and nothing is drawn: for integers and floats of
+    one format. More than one group is held in memory then.
+    """
+    one, other = arithmetic.formats
+    batched = (
+        one == other
+        and isinstance(one, (FloatFormat, IntFormat))
+        and is_scaled(one, arithmetic.scales)
+        and arithmetic.scales != "none"
+        and arithmetic.rounding is not Rounding.STOCHASTIC
+        and "stochastic" not in repr(arithmetic.accumulator)
+    )
+    places = math.prod(view.shape[:1] + view.shape[2 : view.ndim // 2 + 1])
+    return max(1, _ROOM // max(1, view.itemsize * places * depth)) if batched and places else 1
 
 
 def transposed_convolution(

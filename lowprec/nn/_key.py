@@ -64,7 +64,7 @@ def _of_function(function: Any, seen: tuple[Any, ...]) -> str:
             read.append(f"{name}=module {value.__name__}" if known else f"{name}={canonical(value, seen)}")
         elif hasattr(builtins, name):
             read.append(name)
-    text = ",".join([_code(function.__code__), canonical(more, seen), *read])
+    text = ",".join([code_text(function.__code__), canonical(more, seen), *read])
     return f"function {hashlib.sha256(text.encode()).hexdigest()}"
 
 
@@ -77,7 +77,7 @@ def _names(code: types.CodeType) -> set[str]:
     return found
 
 
-def _code(code: types.CodeType) -> str:
+def code_text(code: types.CodeType) -> str:
     """Return a text of compiled code: what it does, not where it stands."""
     consts = ",".join(map(_constant, code.co_consts))
     shape = (
@@ -93,7 +93,7 @@ def _code(code: types.CodeType) -> str:
 def _constant(value: Any) -> str:
     """Return a text of a constant, the same in every process."""
     if isinstance(value, types.CodeType):
-        return _code(value)
+        return code_text(value)
     if isinstance(value, frozenset):
         return f"set({','.join(sorted(map(_constant, value)))})"
     if isinstance(value, tuple):

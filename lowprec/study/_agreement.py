@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from lowprec._checks import Array
+from lowprec.nn._key import canonical, code_text
 from lowprec.study._base import Metric, least, mean, most
 
 SQNR = Metric("sqnr_db", "SQNR", "dB", True, ".1f")
@@ -182,7 +183,7 @@ def find_function(spelled: str, argument: str) -> tuple[Callable[..., Any], str]
     Returns
     -------
     callable, str
-        The function, and the sha256 of its module's file.
+        The function, and a hash of its name, of its module's file, and of the file that it is written in.
 
     Raises
     ------
@@ -221,11 +222,11 @@ def find_function(spelled: str, argument: str) -> tuple[Callable[..., Any], str]
         raise TypeError(msg)
     file = getattr(module, "__file__", None)
     content = Path(file).read_bytes() if file else inspect.getsource(found).encode()
-    return found, hashlib.sha256(content).hexdigest()
+    return found, _hash_of(spelled, hashlib.sha256(content).hexdigest(), _file_hash(found))
 
 
 def source_hash(function: Callable[..., Any], name: str) -> str:
-    """Return a hash of the file that a function is in, or of its own text.
+    """Return a hash of the file that a function is in, or of its own text, and of what tells it from others there.
 
     Parameters
     ----------
@@ -242,16 +243,42 @@ def source_hash(function: Callable[..., Any], name: str) -> str:
     Raises
     ------
     ValueError
-        If neither can be read; a study that is kept on disk has to know when it changes.
+        If neither can be read, or what it closes over is not plain values; a study that is kept on disk has to know
+        when it changes.
     """
-    file = inspect.getsourcefile(function) if inspect.isfunction(function) else None
-    if file is not None and Path(file).is_file():
-        return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    text = _file_hash(function)
+    if not text:
+        try:
+            text = inspect.getsource(function)
+        except (OSError, TypeError):
+            msg = f"`metric` must be a function whose text can be read, got {name}; write it in a file."
+            raise ValueError(msg) from None
+    own = getattr(function, "key", None)
+    if isinstance(own, str):
+        return _hash_of(text, name, own)
+    cells = getattr(function, "__closure__", None) or ()
+    names = sorted((getattr(function, "__kwdefaults__", None) or {}).items())
+    held = (getattr(function, "__defaults__", None), tuple(names), tuple(cell.cell_contents for cell in cells))
+    code = getattr(function, "__code__", None)
     try:
-        return hashlib.sha256(inspect.getsource(function).encode()).hexdigest()
-    except (OSError, TypeError):
-        msg = f"`metric` must be a function whose text can be read, got {name}; write it in a file."
+        return _hash_of(text, name, canonical(held), "" if code is None else code_text(code))
+    except ValueError:
+        msg = (
+            f"`metric` must be told from others of its text by plain values, got {name}, which closes over something "
+            "else; give it an attribute `key`, a string that says what."
+        )
         raise ValueError(msg) from None
+
+
+def _file_hash(function: Any) -> str:
+    """Return the sha256 of the file that a function is written in, empty if there is none."""
+    file = inspect.getsourcefile(function) if inspect.isfunction(function) else None
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file is not None and Path(file).is_file() else ""
+
+
+def _hash_of(*texts: str) -> str:
+    """Return a hash of several texts."""
+    return hashlib.sha256(repr(texts).encode()).hexdigest()
 
 
 def called(function: Callable[..., Any]) -> str:

@@ -72,7 +72,7 @@ class Compression:
                 msg = f"`format` must hold negative numbers and zero, got {fmt.name}."
                 raise ValueError(msg)
         if self.block is not None:
-            check_integer("block", self.block, 2, 2**20)
+            object.__setattr__(self, "block", check_integer("block", self.block, 2, 2**20))
             if not self.is_scaled:
                 msg = f"`block` must be None for {self.format}, which has no scale, got {self.block}."
                 raise ValueError(msg)
@@ -243,7 +243,7 @@ class AllReduce:
     """
 
     def __init__(self, compression: Compression, workers: int, count: int) -> None:
-        check_integer("workers", workers, 1, 10**4)
+        workers = check_integer("workers", workers, 1, 10**4)
         block = compression.block or 1
         self.chunk = -(-count // (workers * block)) * block
         self.bytes_per_worker = 2 * (workers - 1) * compression.nbytes(self.chunk)

@@ -130,13 +130,13 @@ class DataParallel(Workload):
     ) -> None:
         work = task_of(task)
         Recipe(optimizer=optimizer)
-        check_integer("workers", workers, 1, 10**4)
-        check_integer("steps", steps, 1, 10**9)
-        check_integer("batch", batch, 1, len(work.x))
+        workers, steps = check_integer("workers", workers, 1, 10**4), check_integer("steps", steps, 1, 10**9)
+        batch = check_integer("batch", batch, 1, len(work.x))
         if batch % workers:
             msg = f"`workers` must divide `batch`, got {workers} and {batch}."
             raise ValueError(msg)
-        learning_rate_of(task, optimizer, learning_rate)
+        if learning_rate is not None:
+            learning_rate = learning_rate_of(task, optimizer, learning_rate)
         chosen = seeds_of(seeds)
         self._task, self._seeds, self._every = task, chosen, max(1, steps // 50)
         self._options: dict[str, Any] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -195,8 +196,9 @@ def _given(
     if isinstance(given, (str, Path)):
         about = f"inputs of {Path(given).name}"
         given = _read(Path(given))
+    size = 1
     if isinstance(given, Mapping):
-        feeds = _cut(inputs, _checked(inputs, given, whole=True), step)
+        feeds, size = _cut(inputs, _checked(inputs, given, whole=True), step)
     elif isinstance(given, Sequence) and all(isinstance(each, Mapping) for each in given):
         if step is not None:
             msg = "`batch` must be left out where `inputs` are a list with a dict for each part."
@@ -205,10 +207,12 @@ def _given(
     else:
         msg = f"`inputs` must be an .npz file, a dict of arrays or a list of such dicts, got a {type(given).__name__}."
         raise TypeError(msg)
-    size = step or 1
     wanted = len(feeds) - apart if count is None else -(-count // size)
     if wanted < 1 or len(feeds) < wanted + apart:
-        msg = f"`inputs` must have enough parts, got {len(feeds)} for {max(wanted, 1)} and {apart} of `calibration`."
+        msg = (
+            f"`inputs` must have enough samples, got {len(feeds)} parts of {size} for {max(wanted, 1)} and "
+            f"{apart} of `calibration`; lower `samples` or `calibration`."
+        )
         raise ValueError(msg)
     return feeds[:wanted] + feeds[len(feeds) - apart :], about
 
@@ -264,8 +268,8 @@ def _checked(inputs: Sequence[Input], given: Mapping[str, Any], *, whole: bool) 
     return feed
 
 
-def _cut(inputs: Sequence[Input], feed: Feed, step: int | None) -> list[Feed]:
-    """Return whole arrays in parts of some samples."""
+def _cut(inputs: Sequence[Input], feed: Feed, step: int | None) -> tuple[list[Feed], int]:
+    """Return whole arrays in parts of some samples, and how many that are."""
     own = {each.shape[0] for each in inputs if each.shape and isinstance(each.shape[0], int)}
     if len(own) > 1:
         msg = "`inputs` must be a list with a dict for each part for a model whose inputs differ in their first length."
@@ -280,7 +284,7 @@ def _cut(inputs: Sequence[Input], feed: Feed, step: int | None) -> list[Feed]:
         msg = f"`inputs` must all have the same number of samples, a multiple of {size}, got {lengths}."
         raise ValueError(msg)
     parts = range(0, total, size)
-    return [{n: (a[i : i + size] if a.ndim else a) for n, a in feed.items()} for i in parts]
+    return [{n: (a[i : i + size] if a.ndim else a) for n, a in feed.items()} for i in parts], size
 
 
 # --------------------------------------------------------------------------------------------------------------- random
@@ -364,9 +368,15 @@ def _limits(each: Input, bounds: Mapping[str, Any]) -> tuple[float, float] | Non
     except (TypeError, ValueError):
         msg = f"`ranges` must be two numbers low:high for {each.name!r}, got {value!r}."
         raise ValueError(msg) from None
-    if not low < high:
-        msg = f"`ranges` must go up, got {value!r} for {each.name!r}."
+    if not low < high or not math.isfinite(high - low):
+        msg = f"`ranges` must go up and be finite, got {value!r} for {each.name!r}."
         raise ValueError(msg)
+    dtype = np.dtype(each.dtype)
+    if dtype.kind in "iu":
+        bounds_ = np.iinfo(dtype)
+        if low != int(low) or high != int(high) or low < bounds_.min or high > bounds_.max + 1:
+            msg = f"`ranges` must be integers from {bounds_.min} to {bounds_.max + 1} for {dtype}, "
+            raise ValueError(msg + f"got {value!r} for {each.name!r}.")
     return low, high
 
 

@@ -235,6 +235,11 @@ def operators(
             transB: Any = None,
             **_: Any,
         ) -> tuple[Array]:
+            if a.dtype.name not in _FLOATS:
+                whole = np.matmul(a.T if transA else a, b.T if transB else b)  # integers: exact
+                whole = whole if alpha in (None, 1) else whole * alpha
+                whole = whole if c is None or beta == 0 else whole + (c if beta in (None, 1) else c * beta)
+                return (whole.astype(a.dtype, copy=False),)
             left, right = (_single(a.T if transA else a), _single(b.T if transB else b))
             side = "b" if self.is_constant(1) else ("a" if self.is_constant(0) else None)
             added = None if c is None or beta == 0 else _single(c) * np.float32(1 if beta is None else beta)

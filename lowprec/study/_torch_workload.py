@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import itertools
+import pickle
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -214,8 +215,11 @@ class TorchWorkload(Workload):
             str(count),
         )
         digest.update("\n".join((self.name, *words, "version 1")).encode())
-        own = {inspect.getsourcefile(kind) for kind in map(type, self.model.modules()) if _is_users(kind)}
-        for file in sorted(each for each in own if each is not None):
+        kinds = {kind for module in self.model.modules() for kind in type(module).__mro__ if _is_users(kind)}
+        own = {inspect.getsourcefile(kind) for kind in kinds}
+        if inspect.isfunction(self.measure):
+            own.add(inspect.getsourcefile(self.measure))
+        for file in sorted(each for each in own if each is not None and Path(each).is_file()):
             digest.update(Path(file).read_bytes())
         state = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
         for name, tensor in sorted(state.items()):
@@ -345,5 +349,12 @@ def _digest(value: Any, digest: Any) -> None:
         digest.update(f"{type(value).__name__} {len(value)};".encode())
         for each in value:
             _digest(each, digest)
-    else:
+    elif isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        digest.update(f"{value.dtype} {value.shape};".encode() + value.tobytes())
+    elif value is None or isinstance(value, (bool, int, float, str, bytes)):
         digest.update(f"{value!r};".encode())
+    else:
+        try:  # the repr of tables and of long arrays leaves out what is in the middle
+            digest.update(pickle.dumps(value, protocol=5))
+        except Exception:  # pickle raises of many kinds
+            digest.update(f"{value!r};".encode())

@@ -122,11 +122,8 @@ def train(
         msg = f"`recipe` must be a Recipe or a word, got {recipe!r} of type {type(recipe).__name__}."
         raise TypeError(msg)
     work = task if isinstance(task, Task) else task_of(task)
-    for name, value, low, high in (
-        ("steps", steps, 1, 10**9), ("batch", batch, 1, len(work.x)), ("every", every, 1, 10**9),
-        ("seed", seed, 0, 2**31 - 1),
-    ):  # fmt: skip
-        check_integer(name, value, low, high)
+    steps, batch = check_integer("steps", steps, 1, 10**9), check_integer("batch", batch, 1, len(work.x))
+    every, seed = check_integer("every", every, 1, 10**9), check_integer("seed", seed, 0, 2**31 - 1)
     rate = learning_rate_of(work.name, how.optimizer, learning_rate)
     return _Training(work, how, steps, batch, rate, seed, every).run()
 

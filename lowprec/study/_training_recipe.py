@@ -8,6 +8,8 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Self
 
+import numpy as np
+
 from lowprec._checks import fmt_of
 from lowprec.cost._candidates import Candidate
 from lowprec.formats import FloatFormat
@@ -106,18 +108,15 @@ class Recipe:
                 msg = f"`{field}` must be one of {', '.join(known)}, got {value!r}{closest(value, known)}."
                 raise ValueError(msg)
         scale = self.loss_scale
-        if isinstance(scale, bool) or not isinstance(scale, (int, float, str)):
+        if isinstance(scale, (bool, np.bool_)) or not isinstance(scale, (int, float, str, np.integer, np.floating)):
             msg = f"`loss_scale` must be a number or 'dynamic', got {scale!r} of type {type(scale).__name__}."
             raise TypeError(msg)
         if scale != "dynamic" and (isinstance(scale, str) or not _is_power(float(scale))):
             msg = f"`loss_scale` must be a power of two from 2**-126 to 2**127, or 'dynamic', got {scale!r}."
             raise ValueError(msg)
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
-            msg = f"`seed` must be an integer, got {self.seed!r} of type {type(self.seed).__name__}."
-            raise TypeError(msg)
-        if not 0 <= self.seed < 2**31:
-            msg = f"`seed` must be from 0 to 2**31 - 1, got {self.seed}."
-            raise ValueError(msg)
+        if scale != "dynamic":
+            object.__setattr__(self, "loss_scale", float(scale))
+        object.__setattr__(self, "seed", check_integer("seed", self.seed, 0, 2**31 - 1))
         self.products, self.backward  # noqa: B018 - raises where an accumulator does not take the formats
 
     @classmethod
@@ -307,8 +306,8 @@ def closest(value: Any, known: Any) -> str:
     return f"; the closest: {', '.join(map(repr, close))}" if close else ""
 
 
-def check_integer(name: str, value: Any, low: int, high: int) -> None:
-    """Refuse what is no integer, or out of range.
+def check_integer(name: str, value: Any, low: int, high: int) -> int:
+    """Return an integer; refuse what is none, or out of range.
 
     Parameters
     ----------
@@ -319,6 +318,11 @@ def check_integer(name: str, value: Any, low: int, high: int) -> None:
     low, high : int
         What it must lie within.
 
+    Returns
+    -------
+    int
+        The number.
+
     Raises
     ------
     TypeError
@@ -326,9 +330,10 @@ def check_integer(name: str, value: Any, low: int, high: int) -> None:
     ValueError
         If it is out of range.
     """
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
         msg = f"`{name}` must be an integer, got {value!r} of type {type(value).__name__}."
         raise TypeError(msg)
     if not low <= value <= high:
         msg = f"`{name}` must be from {low} to {high}, got {value}."
         raise ValueError(msg)
+    return int(value)

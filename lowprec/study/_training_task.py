@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from lowprec.study._extras import require
 from lowprec.study._training_network import Array, Network
-from lowprec.study._training_recipe import check_integer
+from lowprec.study._training_recipe import check_integer, closest
 
 _TRAIN = 1198
 _NETWORKS = {
@@ -55,7 +55,6 @@ class Task(NamedTuple):
         return found.hexdigest()
 
 
-@lru_cache(maxsize=2)
 def task(name: str) -> Task:
     """Return a task on scikit-learn's handwritten digits: 1198 images to train on, 599 to test with.
 
@@ -72,14 +71,25 @@ def task(name: str) -> Task:
 
     Raises
     ------
+    TypeError
+        If the name is no string.
     ValueError
-        If the name is unknown.
+        If it is unknown.
     ImportError
         If scikit-learn is missing, which ships the digits.
     """
+    if not isinstance(name, str):
+        msg = f"`task` must be a word, got {name!r} of type {type(name).__name__}."
+        raise TypeError(msg)
     if name not in _NETWORKS:
-        msg = f"`task` must be one of {', '.join(map(repr, _NETWORKS))}, got {name!r}."
+        msg = f"`task` must be one of {', '.join(map(repr, _NETWORKS))}, got {name!r}{closest(name, _NETWORKS)}."
         raise ValueError(msg)
+    return _task(name)
+
+
+@lru_cache(maxsize=2)
+def _task(name: str) -> Task:
+    """Return a known task."""
     images, labels = require("sklearn.datasets", "The workload 'training'").load_digits(return_X_y=True)
     order = np.random.default_rng(0).permutation(len(images))
     x = (images[order] / 16).astype(np.float32)
@@ -112,7 +122,7 @@ def learning_rate_of(name: str, optimizer: str, given: float | None) -> float:
     """
     if given is None:
         return _RATES.get((name, optimizer), 1e-3)
-    if isinstance(given, bool) or not isinstance(given, (int, float)):
+    if isinstance(given, (bool, np.bool_)) or not isinstance(given, (int, float, np.integer, np.floating)):
         msg = f"`learning_rate` must be a number, got {given!r} of type {type(given).__name__}."
         raise TypeError(msg)
     if not 0 < given < math.inf:
@@ -141,12 +151,9 @@ def seeds_of(seeds: int | Sequence[int]) -> tuple[int, ...]:
     ValueError
         If there are none, or one is out of range.
     """
-    if isinstance(seeds, int):
-        check_integer("seeds", seeds, 1, 10**4)
-        return tuple(range(seeds))
-    chosen = tuple(seeds)
-    for seed in chosen:
-        check_integer("seeds", seed, 0, 2**31 - 1)
+    if isinstance(seeds, (str, bytes)) or not isinstance(seeds, Iterable):
+        return tuple(range(check_integer("seeds", seeds, 1, 10**4)))
+    chosen = tuple(check_integer("seeds", seed, 0, 2**31 - 1) for seed in seeds)
     if not chosen:
         msg = "`seeds` must name at least one seed."
         raise ValueError(msg)

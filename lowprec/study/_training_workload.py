@@ -68,9 +68,9 @@ class Training(Workload):
         self._task = task
         work = task_of(task)
         chosen = seeds_of(seeds)
-        check_integer("steps", steps, 1, 10**9)
-        check_integer("batch", batch, 1, len(work.x))
-        learning_rate_of(task, "adam", learning_rate)
+        steps, batch = check_integer("steps", steps, 1, 10**9), check_integer("batch", batch, 1, len(work.x))
+        if learning_rate is not None:
+            learning_rate = learning_rate_of(task, "adam", learning_rate)
         self._every = max(1, steps // 50)
         self._seeds = chosen
         self._options: dict[str, Any] = {"steps": steps, "batch": batch, "learning_rate": learning_rate}
@@ -129,9 +129,10 @@ class Training(Workload):
         run = train(arithmetic, task=self._task, seed=self._seeds[part], every=self._every, **self._options)
         every, count = self._every, len(run.losses) // self._every
         windows = [run.losses[at * every : (at + 1) * every] for at in range(count)]
-        shares = [math.fsum(layer) / len(layer) for layer in zip(*run.underflow, strict=True)]
         weights = [weight.size for weight, _ in task_of(self._task).network.parts(run.parameters)]
-        activations = [math.fsum(layer) / len(layer) for layer in zip(*run.underflow_activations, strict=True)]
+        nothing = [[math.nan] * len(weights)]  # it diverged before anything was measured
+        shares = [mean_of(layer) for layer in zip(*(run.underflow or nothing), strict=True)]
+        activations = [mean_of(layer) for layer in zip(*(run.underflow_activations or nothing), strict=True)]
         late = run.lost_updates[count // 2 :]
         return {
             "test_loss": run.test_loss,
