@@ -19,6 +19,7 @@ from lowprec.cost._candidates import Candidate
 from lowprec.formats import FloatFormat, Format
 from lowprec.formats import format as resolve
 from lowprec.nn import Arithmetic, WeightRule
+from lowprec.nn._choices import summed
 
 _NAMES = {"dtype": "dtypes", "accumulator": "accumulators"}
 
@@ -215,7 +216,7 @@ def facts(setting: Any, usual: str = "auto") -> dict[str, Any]:
         "bits": other.bits,
         "exponent_bits": one.exponent_bits if isinstance(one, FloatFormat) and only else None,
         "mantissa_bits": one.mantissa_bits if isinstance(one, FloatFormat) and only else None,
-        "accumulator": str(setting.accumulator),
+        "accumulator": summed(setting.accumulator),
         "scales": setting.scales,
         "weights": None if weights is None else _spelled(weights),
         "activations": None if activations is None else str(activations),
