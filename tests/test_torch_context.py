@@ -145,6 +145,17 @@ def test_weight_rules_and_activations(weights: str) -> None:
     np.testing.assert_array_equal(layer.weight.grad, lp.matmul(np.ones((8, 70), np.float32), rounded, "bf16"))
 
 
+def test_weights_that_an_inner_context_writes_to_are_made_again() -> None:
+    layer, x = nn.Linear(16, 8, bias=False), some(5, 16)
+    how = lp.nn.Arithmetic("bf16", weights="int4/8", scales="none")
+    with lp.torch.emulate(how), torch.no_grad():
+        layer(x)
+        with lp.torch.emulate("fp16"):
+            layer.weight.data.mul_(-3)
+        y = layer(x)
+    np.testing.assert_array_equal(array(y), how.linear(x.numpy(), array(layer.weight)))
+
+
 def test_stochastic_rounding_draws_anew_and_repeats() -> None:
     layer, x = nn.Linear(64, 8), some(5, 64)
     results = []
@@ -329,8 +340,10 @@ def test_compiled_and_scripted_modules() -> None:
 import warnings; warnings.simplefilter("ignore")
 import torch, lowprec as lp
 net, x = torch.nn.Sequential(torch.nn.Linear(16, 4), torch.nn.ReLU()), torch.ones(2, 16) / 3
+import sys
 lt = lp.torch
 with lt.emulate("e4m3fn"): want = net(x)
+assert "torch._dynamo" not in sys.modules, "the compiler is loaded for nothing"
 with lt.emulate("e4m3fn") as e: inside = torch.compile(net, backend="eager")(x)  # torch._dynamo comes in here
 assert torch.equal(inside, want), "compiled inside"
 compiled = torch.compile(net, backend="eager"); plain = compiled(x)
@@ -340,6 +353,12 @@ assert e.report.notes and e.report.table[0]["layer"] == "0", e.report
 scripted = torch.jit.script(net)
 with lt.emulate("e4m3fn") as e: got = scripted(x)
 assert torch.equal(got, want) and "Scripted" in e.report.notes[0]
+from torch.nn.attention.flex_attention import flex_attention
+q = torch.ones(1, 1, 16, 16)
+try:
+    with lt.emulate("bf16"): flex_attention(q, q, q)
+except lt.UnsupportedOperatorError as error: assert "flex_attention" in str(error), error
+else: raise AssertionError("not refused")
 print("done")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
@@ -349,6 +368,7 @@ print("done")
 # ---------------------------------------------------------------------------------------------------- what is not done
 REFUSED = {
     "_cdist_forward": lambda: torch.cdist(some(3, 4), some(3, 4)),
+    "_pdist_forward": lambda: F.pdist(some(3, 4)),
     "_fft_r2c": lambda: torch.fft.rfft(some(8)),
     "_linalg_solve_ex": lambda: torch.linalg.solve(some(3, 3), some(3)),
     "_sparse_addmm": lambda: torch.sparse.mm(torch.eye(3).to_sparse(), some(3, 3)),
@@ -372,6 +392,19 @@ def test_refused_or_native(name: str) -> None:
     assert len(e.report.native) == 1
     if name.startswith("_"):
         assert "addmm" in str(caught.value)
+
+
+@pytest.mark.parametrize("layout", ["strided", "jagged"])
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+def test_nested_tensors_are_refused_or_native(layout: str) -> None:
+    x = torch.nested.nested_tensor([some(2, 4), some(3, 4)], layout=getattr(torch, layout))
+    layer = nn.Linear(4, 3)
+    with pytest.raises(lp.torch.UnsupportedOperatorError, match="to_padded_tensor"), lp.torch.emulate("bf16"):
+        layer(x)
+    with lp.torch.emulate("bf16", unsupported="native") as e:
+        got = layer(x)
+    assert all(map(torch.equal, got.unbind(), layer(x).unbind()))
+    assert ("(model)", "aten::linear") in {(row["layer"], row["operator"]) for row in e.report.native}
 
 
 def test_integers_and_meta_tensors_run_as_they_are() -> None:

@@ -53,7 +53,7 @@ COMPUTED = frozenset(row.name for row in _TABLE)
 
 REFUSED = frozenset(
     (
-        *("_cdist_forward", "_cdist_backward", "_euclidean_dist"),
+        *("_cdist_forward", "_cdist_backward", "_euclidean_dist", "_pdist_forward", "_pdist_backward"),
         *("_int_mm", "_scaled_mm", "_scaled_mm_v2", "_grouped_mm", "_scaled_grouped_mm", "_scaled_grouped_mm_v2"),
         *("_foreach_mm", "_dyn_quant_matmul_4bit", "_mixed_dtypes_linear", "_weight_int4pack_mm"),
         *("_weight_int4pack_mm_for_cpu", "_weight_int4pack_mm_with_scales_and_zeros", "_weight_int8pack_mm"),

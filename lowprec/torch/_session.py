@@ -40,6 +40,8 @@ class UnsupportedOperatorError(NotImplementedError):
 @lru_cache(maxsize=8192)
 def kind_of(func: Any) -> Kind:
     """Return what has to be done about an operator."""
+    if not isinstance(func, torch._ops.OpOverload):  # one that runs functions: flex_attention, cond, scan
+        return "refused"
     space, name = func.namespace, base_name(func)
     if space in operators.REFUSED_NAMESPACES:
         return "refused"
@@ -51,11 +53,19 @@ def kind_of(func: Any) -> Kind:
         return "product"
     if name == "_convolution":
         return "product"
-    if torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd"):
+    if _is_composite(func):
         return "composite"
     if name in _COPIES:
         return "copy"
     return "write" if func._schema.is_mutable else "other"
+
+
+def _is_composite(func: Any) -> bool:
+    """Say whether an operator is made of others."""
+    try:
+        return bool(torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd"))
+    except RuntimeError:  # questions about sizes and layouts, which only subclasses of tensors hear
+        return False
 
 
 @lru_cache(maxsize=8192)
@@ -101,14 +111,21 @@ class Session:
     # ------------------------------------------------------------------------------------------------------ operators
     def handle(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Run one operator."""
-        if self.suspended:
-            return func(*args, **kwargs)
         kind = kind_of(func)
         weights = self.products.weights
+        if self.suspended:
+            result = func(*args, **kwargs)
+            if kind in ("write", "unknown"):  # an inner emulation writes to weights that this one made ready
+                for tensor in _tensors((*args, *kwargs.values())):
+                    weights.changed(tensor)
+            return result
         for arg in args:
-            if isinstance(arg, torch.nn.Parameter):
+            if type(arg) is not torch.Tensor and isinstance(arg, torch.nn.Parameter):
                 weights.register(arg, "weight")
         if kind == "other":
+            return func(*args, **kwargs)
+        if kind in ("product", "composite") and any(t.is_nested for t in _tensors(args)):
+            self._refuse(func, args, kwargs, "nested tensors have no one shape; pad them with .to_padded_tensor(0.0)")
             return func(*args, **kwargs)
         if kind == "product":
             with torch._C.DisableTorchFunction():
@@ -130,10 +147,13 @@ class Session:
                 weights.changed(tensor)
         return result
 
-    def _refuse(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    def _refuse(
+        self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any],
+        why: str = "it multiplies inside, where the emulation cannot reach",
+    ) -> None:  # fmt: skip
         """Raise for an operator that multiplies inside, or write down that torch runs it."""
         place = self.layers.place()
-        name = func._schema.name
+        name = func._schema.name if isinstance(func, torch._ops.OpOverload) else func.name()
         if self.rules.scheme(place.layer) is None:
             self.report.ran_natively(place, name, "the layer is skipped")
             return
@@ -141,7 +161,6 @@ class Session:
         if tensors and not any(t.is_floating_point() or t.is_complex() or t.is_quantized for t in tensors):
             self.report.ran_natively(place, name, "integers are exact")
             return
-        why = "it multiplies inside, where the emulation cannot reach"
         if self.unsupported == "native":
             self.report.ran_natively(place, name, why)
             return
@@ -294,7 +313,7 @@ class Session:
         place = self.layers.place()
         if self.rules.scheme(place.layer) is None:
             return func(*args, **kwargs)
-        if name in _MULTIPLYING:
+        if name in _MULTIPLYING and not any(t.is_nested for t in _tensors(args)):
             # Below autograd would be too late for a layer that is computed again only to find what it saved.
             if name == "linear" and len(args) > 1 and isinstance(args[1], torch.Tensor):
                 self.products.weights.register(_unwrapped(args[1]), "weight")
@@ -350,7 +369,10 @@ def _of_tensor(
 def _same_floats(tensors: Sequence[torch.Tensor]) -> bool:
     """Return whether tensors are plain floats of one dtype on the CPU, which can be taken apart."""
     return (
-        all(t.device.type == "cpu" and t.layout == torch.strided and t.dtype in FLOATS for t in tensors)
+        all(
+            t.device.type == "cpu" and t.layout == torch.strided and t.dtype in FLOATS and not t.is_nested
+            for t in tensors
+        )
         and len({t.dtype for t in tensors}) == 1
     )
 
@@ -365,6 +387,13 @@ def _unwrapped(tensor: torch.Tensor) -> torch.Tensor:
 
 class Dispatch(TorchDispatchMode):
     """Every operator below autograd goes through here."""
+
+    supports_higher_order_operators = True  # they get an error of this package
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Say that torch need not load its compiler to leave this mode alone: compiled code runs eagerly."""
+        return False
 
     def __init__(self, session: Session) -> None:
         super().__init__()

@@ -61,7 +61,7 @@ class Weights:
         """Note the role of a tensor, and of all views of it; once a weight, always a weight."""
         if tensor.layout != torch.strided:
             return
-        if isinstance(tensor, torch.nn.Parameter):
+        if type(tensor) is not torch.Tensor and isinstance(tensor, torch.nn.Parameter):
             role = "weight"
         storage = tensor.untyped_storage()
         known = self._known.get(storage._cdata)
