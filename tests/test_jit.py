@@ -39,7 +39,7 @@ def round_word(u, f):
 """
 CONSTANT_KEY = """
 
-def _fingerprint():
+def _fingerprint(hashed=""):
     return "always the same"
 """
 HEAVY = ("matplotlib", "sklearn", "scipy", "rich", "tqdm", "torch", "onnx", "pandas", "hypothesis", "pytest", "jax")
@@ -241,7 +241,7 @@ for kernel in plain, contracted:
 def kernels() -> dict[str, Dispatcher]:
     found = {}
     for info in pkgutil.walk_packages(lowprec.__path__, "lowprec."):
-        if ".study" in info.name or info.name.endswith("cli"):
+        if info.name.startswith(("lowprec.study", "lowprec.torch")) or info.name.endswith("cli"):  # extras; no kernels
             continue
         module = importlib.import_module(info.name)
         found |= {f"{info.name}.{n}": f for n, f in vars(module).items() if isinstance(f, Dispatcher)}
