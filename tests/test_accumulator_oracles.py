@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import warnings
@@ -17,6 +18,9 @@ from accumulator_cases import Case, bits, nearest, product, values
 
 import lowprec as lp
 from lowprec import accumulators as acc
+
+with contextlib.suppress(ImportError):
+    import setuptools  # noqa: F401 - MMA-Sim's torch wants it before anything else has loaded distutils
 
 pytestmark = pytest.mark.oracles
 

@@ -338,7 +338,7 @@ def test_compiled_and_scripted_modules() -> None:
     """In a process of its own: torch.compile changes torch for good."""
     code = """
 import warnings; warnings.simplefilter("ignore")
-import torch, lowprec as lp
+import torch, lowprec as lp; torch.manual_seed(0)
 net, x = torch.nn.Sequential(torch.nn.Linear(16, 4), torch.nn.ReLU()), torch.ones(2, 16) / 3
 import sys
 lt = lp.torch
