@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import warnings
@@ -18,9 +17,6 @@ from accumulator_cases import Case, bits, nearest, product, values
 
 import lowprec as lp
 from lowprec import accumulators as acc
-
-with contextlib.suppress(ImportError):
-    import setuptools  # noqa: F401 - MMA-Sim's torch wants it before anything else has loaded distutils
 
 pytestmark = pytest.mark.oracles
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
+import importlib.metadata
 import io
 import os
 import subprocess
@@ -56,7 +56,16 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return links
 
 
-needs_pip = pytest.mark.skipif(importlib.util.find_spec("pip") is None, reason="pip is not installed")
+def _has_pip() -> bool:
+    # Not by find_spec("pip"): setuptools' finder takes that for pip itself at work, and leaves distutils to the stdlib.
+    try:
+        importlib.metadata.distribution("pip")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+needs_pip = pytest.mark.skipif(not _has_pip(), reason="pip is not installed")
 
 
 @pytest.fixture
